@@ -1,0 +1,1 @@
+//! What a sandbox runs on: image references, the content store, layers.

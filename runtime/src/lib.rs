@@ -1,0 +1,5 @@
+//! How a command is confined and run: Plan, namespaces, mounts, capabilities, filters, the init process.
+
+mod plan;
+
+pub use plan::{File, Plan, Root, Upper};

@@ -1,0 +1,81 @@
+//! The one currency: everything about a sandbox, as plain data, before anything is changed on the machine.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oci_spec::runtime::Spec;
+use palisade_policies::{Program, landlock::PathRule};
+
+/// A sandbox to be launched: an OCI runtime [`Spec`] plus what OCI has no word for.
+///
+/// The launch reads from the spec: `process` (args, env, cwd, user, terminal, capabilities, rlimits, noNewPrivileges),
+/// `hostname`, `mounts`, and from `linux` the namespaces, id mappings, masked and read-only paths, devices, resources.
+/// What it finds there and cannot do is an error, never ignored.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Identifies the sandbox among this user's: 64 lower-case hexadecimal digits.
+    pub id: String,
+    /// The OCI runtime configuration. `root.path` is not used: see [`Plan::root`].
+    pub spec: Spec,
+    /// How the root file system is put together.
+    pub root: Root,
+    /// Files written into the root before it becomes read-only, in order.
+    pub files: Vec<File>,
+    /// Landlock path rules, or none for no Landlock (only where the user said so).
+    pub landlock: Option<Vec<PathRule>>,
+    /// seccomp programs, loaded in order; none for no seccomp (only where the user said so).
+    pub seccomp: Vec<Program>,
+    /// Whether the caller's standard input reaches the command (docker's `-i`); else it reads /dev/null.
+    pub interactive: bool,
+    /// Time limit for the command, from its start.
+    pub timeout: Option<Duration>,
+    /// Signal number that asks the command to stop.
+    pub stop_signal: i32,
+    /// How long it then has before SIGKILL.
+    pub stop_timeout: Duration,
+    /// Protections that cannot be had become warnings instead of errors.
+    pub best_effort: bool,
+}
+
+/// How the root file system is put together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// An overlay of unpacked layers.
+    Overlay {
+        /// Lower directories, the topmost layer first, as absolute host paths. At least one.
+        lower: Vec<PathBuf>,
+        /// Where changes go.
+        upper: Upper,
+    },
+    /// An empty tmpfs of at most `size` bytes, filled by the spec's mounts, [`Plan::files`] and these symbolic links
+    /// (`(link, target)`, absolute paths inside the sandbox).
+    Tmpfs {
+        /// Bytes.
+        size: u64,
+        /// Links to make.
+        links: Vec<(PathBuf, PathBuf)>,
+    },
+}
+
+/// The writable layer of an overlay root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upper {
+    /// In memory, at most `size` bytes, gone with the sandbox.
+    Tmpfs {
+        /// Bytes.
+        size: u64,
+    },
+    /// On disk: an existing host directory holding two existing empty directories, `upper` and `work`.
+    Directory(PathBuf),
+}
+
+/// A regular file written into the root before the command starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Absolute path inside the sandbox; missing parent directories are made, symbolic links resolve inside the root.
+    pub path: PathBuf,
+    /// The whole content.
+    pub contents: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+}

@@ -1,0 +1,1 @@
+//! Who watches a sandbox: supervision, terminal, time limit, receipts.
