@@ -1,1 +1,42 @@
-//! What a sandbox runs on: image references, the content store, layers.
+//! What a sandbox runs on: an image becomes a stack of directories.
+//!
+//! A [`Reference`] names an image, a [`Store`] turns it into an [`Image`]: configuration, users, and one unpacked
+//! directory per layer, ready to be the lower directories of an overlay mounted with `userxattr`. Everything an image
+//! says is untrusted: digests, sizes and limits are checked while the bytes stream, names are resolved inside the
+//! layer's own directory by handle, and a layer appears in the store by rename, whole or not at all.
+//!
+//! ```no_run
+//! use palisade_rootfs::{Ownership, Platform, Reference, Store};
+//!
+//! # fn main() -> Result<(), palisade_rootfs::Error> {
+//! let store = Store::open("/home/me/.local/share/palisade".as_ref())?;
+//! let image = store.resolve(&Reference::parse("oci:/srv/images/busybox")?, &Platform::host(), Ownership::Caller)?;
+//! let user = image.users.resolve(&image.config.user)?;
+//! println!("{} layers, uid {}", image.layers.len(), user.uid);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which copy of a blob is kept
+//!
+//! An image on disk is read where it lies: its blobs are not copied into the store, because the layers unpacked from
+//! them are what runs, and a copy would double the bytes written. The store's own OCI layout (`images/`) holds what has no other home.
+
+mod config;
+mod digest;
+mod error;
+mod image;
+pub mod merged;
+mod platform;
+mod reference;
+mod store;
+mod users;
+
+pub use config::{Healthcheck, ImageConfig};
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use image::{Image, Layer};
+pub use platform::Platform;
+pub use reference::{Name, Reference};
+pub use store::{Ownership, Store};
+pub use users::{User, Users};
