@@ -1,0 +1,86 @@
+//! What can go wrong while a sandbox is watched.
+
+use std::io;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+/// Why a sandbox could not be supervised, or what was left undone after it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The sandbox could not be launched.
+    #[error(transparent)]
+    Runtime(#[from] palisade_runtime::Error),
+    /// A terminal was asked for together with standard input, which is none.
+    #[error("standard input cannot drive a terminal: the input device is not a TTY")]
+    NotATerminal,
+    /// A standard stream is something that must not reach a sandbox.
+    #[error("{stream} is {kind}, which is never handed to a sandbox")]
+    Handle {
+        /// `standard input`, `standard output` or `standard error`.
+        stream: &'static str,
+        /// What it is, with an article.
+        kind: &'static str,
+    },
+    /// The sandbox was ended, by a second request to end or by somebody's SIGKILL, before the command ran.
+    #[error("the sandbox was ended before the command ran")]
+    NeverStarted,
+    /// A system call of the supervisor failed.
+    #[error("{action}: {}", errno.desc())]
+    System {
+        /// What was being done, to what.
+        action: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// The receipt could not be written.
+    #[error("write the receipt {}: {source}", path.display())]
+    Receipt {
+        /// Where it should have gone.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A directory of the sandbox could not be removed after it.
+    #[error("remove {}: {source}", path.display())]
+    Cleanup {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The exit code palisade ends with: 127 and 126 where the command is missing or cannot be executed, else 125.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Runtime(error) => error.exit_code(),
+            _ => 125,
+        }
+    }
+
+    /// What the user can do now, where that is known.
+    pub fn advice(&self) -> Option<String> {
+        match self {
+            Self::Runtime(error) => error.advice(),
+            Self::NotATerminal => {
+                Some("leave out -t to pass data in, or -i to only show output".into())
+            }
+            Self::Handle { .. } => {
+                Some("redirect it to a file, a pipe or /dev/null; mount a directory with -v".into())
+            }
+            Self::Receipt { .. } => Some(
+                "name a file in an existing directory you can write to, or - for standard output"
+                    .into(),
+            ),
+            Self::Cleanup { .. } => Some("remove it by hand; nothing uses it any more".into()),
+            Self::NeverStarted | Self::System { .. } => None,
+        }
+    }
+
+    /// For `map_err`: a failed call, named by what it was for.
+    pub(crate) fn system(action: &'static str) -> impl Fn(Errno) -> Self {
+        move |errno| Self::System { action, errno }
+    }
+}

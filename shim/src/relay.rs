@@ -1,0 +1,206 @@
+//! Copying a stream that cannot be handed to the command itself, without ever blocking on either end.
+
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::unistd::{read, write};
+
+/// As much as a pipe holds.
+const BUFFER: usize = 64 * 1024;
+
+/// What became of a relay at the last [`Relay::pump`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// There may be more.
+    Open,
+    /// All was copied, and both ends are closed.
+    Ended,
+    /// Nobody reads on the other side any more; both ends are closed, so that the writer learns it as it would have directly.
+    Broken,
+}
+
+/// One direction of copying: from `source` to `sink`, through a buffer of one pipe's size.
+#[derive(Debug)]
+pub struct Relay {
+    ends: Option<(OwnedFd, Sink)>,
+    buffer: Vec<u8>,
+    held: Range<usize>,
+    last: bool,
+}
+
+/// Where a relay writes to.
+#[derive(Debug)]
+pub struct Sink {
+    /// The descriptor.
+    pub fd: OwnedFd,
+    /// The most to write at once: where the descriptor blocks, what poll(2) promises to fit.
+    pub chunk: usize,
+}
+
+impl Sink {
+    /// A descriptor in non-blocking mode: it takes what fits.
+    pub fn unblocking(fd: OwnedFd) -> Self {
+        Self { fd, chunk: BUFFER }
+    }
+}
+
+impl Relay {
+    /// Copies from `source`, in non-blocking mode, to `sink`.
+    pub fn new(source: OwnedFd, sink: Sink) -> Self {
+        Self {
+            ends: Some((source, sink)),
+            buffer: Vec::new(),
+            held: 0..0,
+            last: false,
+        }
+    }
+
+    /// What to wait for before the next [`pump`](Self::pump); none when the relay is over.
+    pub fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let (source, sink) = self.ends.as_ref()?;
+        Some(if self.held.is_empty() {
+            (source.as_fd(), PollFlags::POLLIN)
+        } else {
+            (sink.fd.as_fd(), PollFlags::POLLOUT)
+        })
+    }
+
+    /// Every writer is gone: what is in the source now is all there will be, even if somebody outside holds its other end.
+    pub fn last(&mut self) {
+        self.last = true;
+    }
+
+    /// Reads once where the buffer is empty, and writes once.
+    pub fn pump(&mut self) -> Flow {
+        let Some((source, sink)) = self.ends.as_ref() else {
+            return Flow::Ended;
+        };
+        if self.held.is_empty() {
+            if self.buffer.is_empty() {
+                self.buffer.resize(BUFFER, 0);
+            }
+            match read(source, &mut self.buffer) {
+                Err(Errno::EINTR) => return Flow::Open,
+                Err(Errno::EAGAIN) if !self.last => return Flow::Open,
+                // EIO is how a pty master says that its other side is closed.
+                Ok(0) | Err(_) => return self.end(Flow::Ended),
+                Ok(count) => self.held = 0..count,
+            }
+        }
+        let end = self.held.end.min(self.held.start + sink.chunk);
+        match write(&sink.fd, &self.buffer[self.held.start..end]) {
+            Ok(count) => self.held.start += count,
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(_) => return self.end(Flow::Broken),
+        }
+        Flow::Open
+    }
+
+    fn end(&mut self, flow: Flow) -> Flow {
+        self.ends = None;
+        self.buffer = Vec::new();
+        self.held = 0..0;
+        flow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::thread;
+
+    use nix::fcntl::OFlag;
+    use nix::poll::{PollFd, PollTimeout, poll};
+    use nix::unistd::pipe2;
+
+    use super::{Flow, Relay, Sink};
+    use crate::stdio::set_nonblocking;
+
+    /// A relay between two pipes: (where the writer writes, the relay, where the reader reads).
+    fn between_pipes() -> (OwnedFd, Relay, OwnedFd) {
+        let (source, input) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let (output, sink) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        set_nonblocking(&source).unwrap();
+        set_nonblocking(&sink).unwrap();
+        (input, Relay::new(source, Sink::unblocking(sink)), output)
+    }
+
+    fn pump_until_closed(relay: &mut Relay) -> Flow {
+        loop {
+            let Some((fd, flags)) = relay.interest() else {
+                return Flow::Ended;
+            };
+            poll(&mut [PollFd::new(fd, flags)], PollTimeout::NONE).unwrap();
+            match relay.pump() {
+                Flow::Open => {}
+                flow => return flow,
+            }
+        }
+    }
+
+    #[test]
+    fn sixty_four_mebibytes_arrive_complete_and_in_order() {
+        let (input, mut relay, output) = between_pipes();
+        let block: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[1]).collect();
+        let expected = block.clone();
+        let writer = thread::spawn(move || {
+            let mut input = File::from(input);
+            for _ in 0..64 {
+                input.write_all(&block).unwrap();
+            }
+        });
+        let reader = thread::spawn(move || {
+            let mut output = File::from(output);
+            let mut got = vec![0; expected.len()];
+            for _ in 0..64 {
+                output.read_exact(&mut got).unwrap();
+                assert!(got == expected, "a block differs");
+            }
+            assert_eq!(output.read(&mut got).unwrap(), 0);
+        });
+        assert_eq!(pump_until_closed(&mut relay), Flow::Ended);
+        writer.join().unwrap();
+        reader.join().unwrap();
+    }
+
+    #[test]
+    fn a_reader_that_went_away_closes_the_pipe_under_the_writer() {
+        let (input, mut relay, output) = between_pipes();
+        drop(output);
+        let mut input = File::from(input);
+        input.write_all(b"unread").unwrap();
+        assert_eq!(pump_until_closed(&mut relay), Flow::Broken);
+        let error = input.write_all(b"more").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn what_is_in_the_pipe_is_copied_even_when_a_stranger_keeps_it_open() {
+        let (input, mut relay, output) = between_pipes();
+        let mut input = File::from(input);
+        input.write_all(b"the last words").unwrap();
+        relay.last();
+        while relay.pump() == Flow::Open {}
+        let mut got = String::new();
+        File::from(output).read_to_string(&mut got).unwrap();
+        assert_eq!(got, "the last words");
+        drop(input);
+    }
+
+    #[test]
+    fn what_a_pty_holds_is_copied_after_its_other_side_closed() {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        set_nonblocking(&pty.master).unwrap();
+        let (output, sink) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let mut relay = Relay::new(pty.master, Sink::unblocking(sink));
+        File::from(pty.slave).write_all(b"bye\n").unwrap();
+        assert_eq!(pump_until_closed(&mut relay), Flow::Ended);
+        let mut got = String::new();
+        File::from(output).read_to_string(&mut got).unwrap();
+        assert_eq!(got, "bye\r\n");
+    }
+}

@@ -1,0 +1,425 @@
+//! The foreground supervisor: from a Plan to the end of the last process of its sandbox.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use palisade_runtime::{Exit, Plan, Protections, Sandbox, Usage};
+
+use crate::Error;
+use crate::cleanup;
+use crate::console::{self, Console};
+use crate::outcome::{Outcome, classify};
+use crate::receipt::{self, Ending};
+use crate::relay::{Flow, Relay};
+use crate::signals::{Signals, stop_here, terminates};
+use crate::stdio::{Caller, Streams};
+
+/// What a supervisor does beside running the Plan.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// A receipt to write, whether the run succeeds or not.
+    pub receipt: Option<receipt::Request>,
+    /// Directories that end with the sandbox, such as the one of its writable layer.
+    pub remove: Vec<PathBuf>,
+}
+
+/// Launches `plan` with the caller's standard streams and stays until nothing of the sandbox is left.
+///
+/// Signals that reach palisade go to the command; they stay blocked in the calling thread afterwards, so that a late one
+/// cannot replace the exit code. Meant for a process with one thread that ends soon after.
+///
+/// # Errors
+///
+/// What kept the command from running. Nothing of the sandbox remains then, and the receipt, where one was asked for, says so.
+pub fn run(plan: &Plan, options: &Options) -> Result<Outcome, Error> {
+    let receipt = match &options.receipt {
+        Some(request) => Some((request, receipt::Place::reserve(&request.to)?)),
+        None => None,
+    };
+    let start = SystemTime::now();
+    let clock = Instant::now();
+    let mut result = attend(plan);
+    let duration = clock.elapsed();
+
+    let mut problems = Vec::new();
+    if let Ok(ended) = &mut result {
+        problems.extend(ended.problem.take().map(Error::Runtime));
+    }
+    for path in &options.remove {
+        if let Err(errno) = cleanup::remove(path) {
+            let path = path.clone();
+            let source = errno.into();
+            problems.push(Error::Cleanup { path, source });
+        }
+    }
+    let result = result.map(|ended| {
+        let (code, reason, signal) = classify(ended.exit, ended.timed_out, ended.usage.oom_kills);
+        Outcome {
+            code,
+            reason,
+            signal,
+            protections: ended.protections,
+            usage: ended.usage,
+            start,
+            duration,
+            problems: Vec::new(),
+        }
+    });
+    if let Some((request, place)) = receipt {
+        let ending = match &result {
+            Ok(outcome) => Ending::ran(outcome),
+            Err(error) => Ending::failed(error.exit_code(), error),
+        };
+        let text = receipt::text(Some(plan), &request.facts, start..start + duration, &ending);
+        if let Err(error) = place.fill(&text) {
+            problems.push(error);
+        }
+    }
+    result.map(|outcome| Outcome {
+        problems,
+        ..outcome
+    })
+}
+
+/// What a sandbox leaves behind.
+struct Ended {
+    exit: Exit,
+    timed_out: bool,
+    protections: Protections,
+    usage: Usage,
+    /// What went wrong after the end.
+    problem: Option<palisade_runtime::Error>,
+}
+
+fn attend(plan: &Plan) -> Result<Ended, Error> {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let caller = Caller {
+        stdin: stdin.as_fd(),
+        stdout: stdout.as_fd(),
+        stderr: stderr.as_fd(),
+    };
+    let terminal = plan
+        .spec
+        .process()
+        .as_ref()
+        .and_then(oci_spec::runtime::Process::terminal)
+        .unwrap_or(false);
+    let streams = if terminal {
+        console::check(plan.interactive, caller)?;
+        Streams::none()?
+    } else {
+        Streams::prepare(plan, caller)?
+    };
+    let signals = Signals::block()?;
+    let sandbox = palisade_runtime::launch(plan, streams.handed)?;
+    let mut supervisor = Supervisor {
+        plan,
+        caller,
+        sandbox,
+        signals,
+        console: None,
+        input: streams.input,
+        output: streams.output,
+        control: true,
+        started: None,
+        waiting: Vec::new(),
+        limit: None,
+        timed_out: false,
+        exit: None,
+    };
+    supervisor.watch()?;
+    supervisor.drain()?;
+    supervisor.end()
+}
+
+/// The state of one supervised run.
+struct Supervisor<'a> {
+    plan: &'a Plan,
+    caller: Caller<'a>,
+    sandbox: Sandbox,
+    signals: Signals,
+    console: Option<Console<'a>>,
+    input: Option<Relay>,
+    output: [Option<Relay>; 2],
+    /// Whether the sandbox may still have something to say.
+    control: bool,
+    started: Option<Protections>,
+    /// Signals that came before there was a command to have them.
+    waiting: Vec<i32>,
+    limit: Option<Limit>,
+    timed_out: bool,
+    exit: Option<Exit>,
+}
+
+/// The next thing the time limit does.
+#[derive(Clone, Copy)]
+struct Limit {
+    at: Instant,
+    act: Act,
+}
+
+#[derive(Clone, Copy)]
+enum Act {
+    /// Send the stop signal.
+    Stop,
+    /// End everything.
+    Kill,
+}
+
+/// What one turn of the loop is about.
+enum Event {
+    /// The sandbox has something to say, or will say nothing more.
+    Sandbox { closed: bool },
+    /// A signal for us or the command.
+    Signal,
+    /// The time limit has come.
+    Limit,
+    /// A stream can be copied on.
+    Flow,
+    /// PID 1 is gone, and everything with it.
+    Gone,
+}
+
+impl Supervisor<'_> {
+    /// Until PID 1 is gone.
+    fn watch(&mut self) -> Result<(), Error> {
+        loop {
+            match self.wait()? {
+                Event::Sandbox { closed } => self.listen(closed)?,
+                Event::Signal => self.take_signal()?,
+                Event::Limit => self.enforce()?,
+                Event::Flow => self.copy()?,
+                Event::Gone => break,
+            }
+        }
+        // What PID 1 said last may have come together with its end.
+        while let Some(event) = self.sandbox.event()? {
+            self.happened(event)?;
+        }
+        Ok(())
+    }
+
+    /// The next event, the most urgent first: what the sandbox says decides how a signal or the limit is meant.
+    fn wait(&self) -> Result<Event, Error> {
+        let mut fds = Vec::with_capacity(6);
+        fds.push(PollFd::new(self.sandbox.pidfd(), PollFlags::POLLIN));
+        fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
+        for (fd, flags) in self.relays().filter_map(Relay::interest) {
+            fds.push(PollFd::new(fd, flags));
+        }
+        let relays = 2..fds.len();
+        if self.control {
+            fds.push(PollFd::new(self.sandbox.control(), PollFlags::POLLIN));
+        }
+        loop {
+            let timeout = self
+                .limit
+                .map_or(PollTimeout::NONE, |limit| timeout(limit.at));
+            match poll(&mut fds, timeout) {
+                Err(Errno::EINTR) => continue,
+                other => other.map_err(Error::system("wait for the sandbox"))?,
+            };
+            let came = |fd: &PollFd| fd.revents().unwrap_or(PollFlags::empty());
+            if let Some(control) = fds.get(relays.end).filter(|fd| !came(fd).is_empty()) {
+                let closed = !came(control).contains(PollFlags::POLLIN);
+                return Ok(Event::Sandbox { closed });
+            }
+            if !came(&fds[1]).is_empty() {
+                return Ok(Event::Signal);
+            }
+            if self.limit.is_some_and(|limit| limit.at <= Instant::now()) {
+                return Ok(Event::Limit);
+            }
+            if fds[relays.clone()].iter().any(|fd| !came(fd).is_empty()) {
+                return Ok(Event::Flow);
+            }
+            if !came(&fds[0]).is_empty() {
+                return Ok(Event::Gone);
+            }
+        }
+    }
+
+    fn relays(&self) -> impl Iterator<Item = &Relay> {
+        self.input.iter().chain(self.output.iter().flatten())
+    }
+
+    fn listen(&mut self, closed: bool) -> Result<(), Error> {
+        match self.sandbox.event()? {
+            Some(event) => self.happened(event)?,
+            // Polling a closed socket would return at once for ever.
+            None if closed => self.control = false,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, event: palisade_runtime::Event) -> Result<(), Error> {
+        match event {
+            palisade_runtime::Event::Terminal => {
+                if let Some(master) = self.sandbox.terminal() {
+                    let linked = Console::link(master, self.plan.interactive, self.caller)?;
+                    self.console = Some(linked.console);
+                    self.input = linked.input;
+                    self.output = [Some(linked.output), None];
+                }
+            }
+            palisade_runtime::Event::Started(protections) => {
+                self.started = Some(protections);
+                self.limit = self.plan.timeout.map(|limit| Limit {
+                    at: Instant::now() + limit,
+                    act: Act::Stop,
+                });
+                for signal in std::mem::take(&mut self.waiting) {
+                    self.sandbox.signal(signal)?;
+                }
+            }
+            palisade_runtime::Event::Exited(exit) => {
+                self.exit = Some(exit);
+                self.limit = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_signal(&mut self) -> Result<(), Error> {
+        let Some(signal) = self.signals.next()? else {
+            return Ok(());
+        };
+        match signal {
+            libc::SIGWINCH if self.console.is_some() => {
+                if let Some(console) = &self.console {
+                    console.resize();
+                }
+            }
+            libc::SIGTSTP => {
+                self.deliver(signal)?;
+                match &mut self.console {
+                    Some(console) => console.suspended(stop_here)?,
+                    None => stop_here()?,
+                }
+            }
+            _ => self.deliver(signal)?,
+        }
+        Ok(())
+    }
+
+    /// To the command, or kept for it. A second request to end is not kept waiting for a set-up that may hang.
+    fn deliver(&mut self, signal: i32) -> Result<(), Error> {
+        if self.started.is_some() {
+            self.sandbox.signal(signal)?;
+        } else if terminates(signal) && self.waiting.contains(&signal) {
+            self.sandbox.kill()?;
+        } else {
+            self.waiting.push(signal);
+        }
+        Ok(())
+    }
+
+    fn enforce(&mut self) -> Result<(), Error> {
+        let Some(limit) = self.limit.take() else {
+            return Ok(());
+        };
+        self.timed_out = true;
+        match limit.act {
+            Act::Stop => {
+                self.sandbox.signal(self.plan.stop_signal)?;
+                self.limit = Some(Limit {
+                    at: Instant::now() + self.plan.stop_timeout,
+                    act: Act::Kill,
+                });
+            }
+            Act::Kill => self.sandbox.kill()?,
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self) -> Result<(), Error> {
+        if let Some(input) = &mut self.input
+            && input.pump() != Flow::Open
+        {
+            self.input = None;
+        }
+        for output in &mut self.output {
+            let Some(relay) = output else { continue };
+            match relay.pump() {
+                Flow::Open => {}
+                Flow::Ended => *output = None,
+                // A pipe breaks under its writer when we close it; a terminal is hung up and takes no more.
+                Flow::Broken => match &self.console {
+                    None => *output = None,
+                    Some(console) => {
+                        *output = Some(console.discard()?);
+                        self.sandbox.signal(libc::SIGHUP)?;
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what the command wrote before its end; a request to end makes an end of a reader that takes nothing.
+    fn drain(&mut self) -> Result<(), Error> {
+        self.input = None;
+        for relay in self.output.iter_mut().flatten() {
+            relay.last();
+        }
+        loop {
+            self.copy()?;
+            let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            for (fd, flags) in self.relays().filter_map(Relay::interest) {
+                // An empty pipe gets no more: the next copy finds its end without waiting.
+                if flags.contains(PollFlags::POLLOUT) {
+                    fds.push(PollFd::new(fd, flags));
+                }
+            }
+            let blocked = fds.len() - 1;
+            if blocked == 0 && self.relays().next().is_none() {
+                return Ok(());
+            }
+            let timeout = if blocked == self.relays().count() {
+                PollTimeout::NONE
+            } else {
+                PollTimeout::ZERO
+            };
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::system("write out what the command wrote")(errno)),
+            }
+            if self.signals.next()?.is_some_and(terminates) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn end(self) -> Result<Ended, Error> {
+        drop(self.console);
+        let finished = self.sandbox.finish();
+        let Some(protections) = self.started else {
+            finished?;
+            return Err(Error::NeverStarted);
+        };
+        let (usage, problem) = match finished {
+            Ok(usage) => (usage, None),
+            Err(error) => (Usage::default(), Some(error)),
+        };
+        Ok(Ended {
+            // PID 1 always says how the command ended, unless it was itself killed, and the command with it.
+            exit: self.exit.unwrap_or(Exit::Signal(libc::SIGKILL)),
+            timed_out: self.timed_out,
+            protections,
+            usage,
+            problem,
+        })
+    }
+}
+
+/// Until `at`, rounded up so that the limit is never met by asking too early, again and again.
+fn timeout(at: Instant) -> PollTimeout {
+    let left = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+}
