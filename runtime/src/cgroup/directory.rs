@@ -1,0 +1,140 @@
+//! One directory of a cgroup hierarchy, held open: every later step goes through its descriptor.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
+
+use super::Error;
+
+/// An open cgroup directory, with its path for messages and records.
+#[derive(Debug)]
+pub(super) struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+const DIRECTORY: OFlag = OFlag::O_PATH
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC);
+
+impl Directory {
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let fd = open(path, DIRECTORY, Mode::empty())
+            .map_err(|errno| Error::system("open", path, errno))?;
+        Ok(Self {
+            fd,
+            path: path.into(),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Makes the child cgroup `name` and opens it; with `shared`, one that exists already is as good.
+    pub fn make(&self, name: &str, shared: bool) -> Result<Self, Error> {
+        let path = self.path.join(name);
+        match mkdirat(&self.fd, name, Mode::from_bits_truncate(0o755)) {
+            Err(Errno::EEXIST) if shared => {}
+            Err(errno) => return Err(Error::system("make", path, errno)),
+            Ok(()) => {}
+        }
+        let fd = openat(&self.fd, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
+            .map_err(|errno| Error::system("open", &path, errno))?;
+        Ok(Self { fd, path })
+    }
+
+    /// Writes a control file. The kernel takes the value whole or refuses it.
+    pub fn write(&self, file: &str, value: &str) -> Result<(), Error> {
+        let fail =
+            |errno| Error::system(format!("write {value:?} to"), self.path.join(file), errno);
+        let fd = openat(
+            &self.fd,
+            file,
+            OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+            Mode::empty(),
+        )
+        .map_err(fail)?;
+        write(&fd, value.as_bytes()).map_err(fail)?;
+        Ok(())
+    }
+
+    /// Reads a control file.
+    pub fn read(&self, file: &str) -> Result<String, Error> {
+        let fail = |errno| Error::system("read", self.path.join(file), errno);
+        let fd = openat(
+            &self.fd,
+            file,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+            Mode::empty(),
+        )
+        .map_err(fail)?;
+        read_whole(&fd).map_err(fail)
+    }
+
+    /// Opens a control file for reading, to be polled.
+    pub fn open_file(&self, file: &str) -> Result<OwnedFd, Error> {
+        openat(
+            &self.fd,
+            file,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+            Mode::empty(),
+        )
+        .map_err(|errno| Error::system("open", self.path.join(file), errno))
+    }
+
+    /// Removes this directory, by its path: a cgroup has no other handle for that.
+    pub fn remove(&self) -> Result<(), Errno> {
+        match unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
+            Err(Errno::ENOENT) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The child cgroups.
+    pub fn children(&self) -> Vec<Self> {
+        let entries = std::fs::read_dir(&self.path)
+            .into_iter()
+            .flatten()
+            .flatten();
+        entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| Self::open(&entry.path()).ok())
+            .collect()
+    }
+}
+
+/// Reads a small kernel file to its end.
+pub(super) fn read_whole(fd: &OwnedFd) -> Result<String, Errno> {
+    let mut contents = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match read(fd, &mut buffer) {
+            Ok(0) => break,
+            Ok(length) => contents.extend_from_slice(&buffer[..length]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    // Control files are ASCII; paths in /proc files may be anything.
+    Ok(OsString::from_vec(contents)
+        .into_string()
+        .unwrap_or_else(|bytes| bytes.to_string_lossy().into_owned()))
+}
+
+/// Reads a small kernel file by its path.
+pub(super) fn read_path(path: &str) -> Result<String, Error> {
+    let fail = |errno| Error::system("read", path, errno);
+    let fd = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?;
+    read_whole(&fd).map_err(fail)
+}

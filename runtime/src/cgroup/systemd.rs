@@ -1,0 +1,218 @@
+//! A transient scope of systemd, delegated to the caller.
+//!
+//! Source: org.freedesktop.systemd1(5), systemd's `CGROUP_DELEGATION.md`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Uid, geteuid, getpid};
+
+use super::Error;
+use super::bus::{Bus, Call, ERROR, Message, REPLY, Reader, SIGNAL, Writer};
+
+/// A scope to be started.
+pub(super) struct Scope {
+    /// Unit name, ending in `.scope`.
+    pub unit: String,
+    /// The slice it is to be in, if not the manager's default.
+    pub slice: Option<String>,
+}
+
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const DBUS: &str = "org.freedesktop.DBus";
+
+/// Starts the scope with the calling process in it and returns when the manager has done so.
+pub(super) fn start(scope: &Scope) -> Result<(), Error> {
+    let (mut bus, direct) = connect(geteuid())?;
+    run(&mut bus, direct, scope).map_err(|error| {
+        Error::Systemd(match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                "it did not answer in 30 seconds".into()
+            }
+            _ => error.to_string(),
+        })
+    })
+}
+
+/// Connects to the manager's own socket, as systemctl does, or to the message bus in front of it.
+fn connect(uid: Uid) -> Result<(Bus, bool), Error> {
+    let (own, bus) = if uid.is_root() {
+        (
+            PathBuf::from("/run/systemd/private"),
+            PathBuf::from("/run/dbus/system_bus_socket"),
+        )
+    } else {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR")
+            .map_or_else(|| format!("/run/user/{uid}").into(), PathBuf::from);
+        (
+            runtime.join("systemd/private"),
+            session_bus().unwrap_or_else(|| runtime.join("bus")),
+        )
+    };
+    let failure = match Bus::connect(&own) {
+        Ok(bus) => return Ok((bus, true)),
+        Err(error) => error,
+    };
+    match Bus::connect(&bus) {
+        Ok(bus) => Ok((bus, false)),
+        Err(_) if uid.is_root() => Err(Error::Systemd(format!("{}: {failure}", own.display()))),
+        Err(_) => Err(Error::Systemd(format!(
+            "there is no user manager at {} ({failure}); start one with: loginctl enable-linger {uid}",
+            own.display()
+        ))),
+    }
+}
+
+/// The path in `DBUS_SESSION_BUS_ADDRESS`.
+fn session_bus() -> Option<PathBuf> {
+    let address = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok()?;
+    let path = address.strip_prefix("unix:path=")?;
+    Some(path.split([',', ';']).next()?.into())
+}
+
+fn run(bus: &mut Bus, direct: bool, scope: &Scope) -> io::Result<()> {
+    if !direct {
+        let to_bus = |member, signature, body| Call {
+            destination: DBUS,
+            path: "/org/freedesktop/DBus",
+            interface: DBUS,
+            member,
+            signature,
+            body,
+        };
+        bus.call(&to_bus("Hello", "", Vec::new()))?;
+        let mut rule = Writer::default();
+        rule.string(&format!(
+            "type='signal',interface='{MANAGER}',member='JobRemoved'"
+        ));
+        bus.call(&to_bus("AddMatch", "s", rule.0))?;
+    }
+    let serial = bus.send(&Call {
+        destination: if direct { "" } else { SYSTEMD },
+        path: "/org/freedesktop/systemd1",
+        interface: MANAGER,
+        member: "StartTransientUnit",
+        signature: "ssa(sv)a(sa(sv))",
+        body: scope.marshal(getpid().as_raw().unsigned_abs()),
+    })?;
+    let (mut accepted, mut result) = (false, None);
+    loop {
+        let message = bus.receive()?;
+        match message.kind {
+            ERROR if message.reply_to == serial => {
+                return Err(io::Error::other(message.error_text()));
+            }
+            REPLY if message.reply_to == serial => accepted = true,
+            SIGNAL if message.member == "JobRemoved" => {
+                result = removed_job(&message, &scope.unit).or(result)
+            }
+            _ => {}
+        }
+        match result.as_deref() {
+            Some("done") if accepted => return Ok(()),
+            Some(other) if accepted => {
+                return Err(io::Error::other(format!(
+                    "the job for {} ended with {other:?}",
+                    scope.unit
+                )));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The result in a `JobRemoved` signal (id, job, unit, result), when it is about `unit`.
+fn removed_job(message: &Message, unit: &str) -> Option<String> {
+    if message.signature != "uoss" {
+        return None;
+    }
+    let mut reader = Reader::new(&message.body);
+    reader.number()?;
+    reader.string()?;
+    let about = reader.string()?;
+    let result = reader.string()?;
+    (about == unit).then_some(result)
+}
+
+impl Scope {
+    fn marshal(&self, pid: u32) -> Vec<u8> {
+        let mut body = Writer::default();
+        body.string(&self.unit);
+        body.string("fail");
+        body.array(8, |properties| {
+            let text = |properties: &mut Writer, name: &str, value: &str| {
+                properties.align(8);
+                properties.string(name);
+                properties.signature("s");
+                properties.string(value);
+            };
+            text(properties, "Description", "a palisade sandbox");
+            // A scope whose last process was killed is not to stay as failed.
+            text(properties, "CollectMode", "inactive-or-failed");
+            if let Some(slice) = &self.slice {
+                text(properties, "Slice", slice);
+            }
+            properties.align(8);
+            properties.string("Delegate");
+            properties.signature("b");
+            properties.number(1);
+            properties.align(8);
+            properties.string("PIDs");
+            properties.signature("au");
+            properties.array(4, |pids| pids.number(pid));
+        });
+        body.array(8, |_| {});
+        body.0
+    }
+}
+
+/// Whether systemd has marked this cgroup as one that its unit may divide (`Delegate=yes`).
+pub(super) fn is_delegated(directory: &Path) -> bool {
+    [c"user.delegate", c"trusted.delegate"]
+        .into_iter()
+        .any(|name| crate::cgroup::xattr::is_one(directory, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job_removed(unit: &str, result: &str) -> Message {
+        let mut body = Writer::default();
+        body.number(9);
+        body.string("/job/9");
+        body.string(unit);
+        body.string(result);
+        Message {
+            kind: SIGNAL,
+            member: "JobRemoved".into(),
+            signature: "uoss".into(),
+            body: body.0,
+            ..Message::default()
+        }
+    }
+
+    #[test]
+    fn the_end_of_another_units_job_is_not_ours() {
+        assert_eq!(
+            removed_job(&job_removed("a.scope", "done"), "a.scope").as_deref(),
+            Some("done")
+        );
+        assert_eq!(
+            removed_job(&job_removed("b.scope", "done"), "a.scope"),
+            None
+        );
+    }
+
+    #[test]
+    fn without_a_manager_the_error_says_how_to_start_one() {
+        let Err(error) = connect(Uid::from_raw(54321)) else {
+            panic!("a user manager of a user that does not exist")
+        };
+        assert!(
+            error.to_string().contains("loginctl enable-linger 54321"),
+            "{error}"
+        );
+    }
+}

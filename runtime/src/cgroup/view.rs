@@ -1,0 +1,1 @@
+//! What programs read about the machine, made to agree with the limits.
