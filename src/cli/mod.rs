@@ -1,0 +1,6 @@
+//! The command line, as typed.
+
+pub mod options;
+pub mod render;
+pub mod run;
+mod unavailable;

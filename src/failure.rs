@@ -1,0 +1,73 @@
+//! Why palisade stopped, in one line, and what to do about it, in another.
+
+use std::fmt;
+
+/// An error as the user sees it. Its exit code is 125 unless the command was found missing or not executable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    message: String,
+    remedy: String,
+    code: u8,
+}
+
+/// palisade itself failed, before the command ran.
+pub const EXIT_PALISADE: u8 = 125;
+
+impl Failure {
+    /// A failure with what to do now.
+    pub fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { message: message.into(), remedy: remedy.into(), code: EXIT_PALISADE }
+    }
+
+    /// The same, for what was typed.
+    pub fn usage(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(message, remedy)
+    }
+
+    /// With an exit code of its own.
+    pub fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// What to do.
+    #[cfg(test)]
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// Both lines, as they are printed. Control characters are escaped: a message may quote an image's bytes.
+    pub fn render(&self) -> String {
+        let mut text = format!("error: {}\n", printable(&self.message));
+        if !self.remedy.is_empty() {
+            text.push_str("  try: ");
+            text.push_str(&printable(&self.remedy));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// One line that a terminal shows as it is.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

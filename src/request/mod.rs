@@ -1,0 +1,218 @@
+//! What was asked for: the arguments of `palisade run`, understood and checked, with everything on the caller's side
+//! (relative paths, variables, files of variables) already looked up. The rest of the program sees this alone.
+
+mod environment;
+mod limits;
+mod mounts;
+mod protection;
+mod text;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use palisade_policies::NetworkMode;
+use palisade_rootfs::{Platform, Reference};
+
+pub use limits::{Limits, Swap};
+pub use mounts::{Bind, Mount, Tmpfs, sandbox_path};
+pub use protection::{Capabilities, Protection, Seccomp};
+pub use text::signal;
+
+use crate::caller::Caller;
+use crate::cli::run::RunArguments;
+use crate::failure::Failure;
+
+/// A run as it was asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The image.
+    pub image: Reference,
+    /// The image as typed.
+    pub image_name: String,
+    /// Which of its platforms.
+    pub platform: Platform,
+    /// What stands after the image.
+    pub command: Vec<String>,
+    /// `--entrypoint`: none for the image's, an empty text for none at all.
+    pub entrypoint: Option<String>,
+    /// `--env-file` and `-e`, in that order, as `(name, value)`.
+    pub environment: Vec<(String, String)>,
+    /// `--workdir`.
+    pub workdir: Option<PathBuf>,
+    /// `-i`.
+    pub interactive: bool,
+    /// `-t`.
+    pub tty: bool,
+    /// `--timeout`.
+    pub timeout: Option<Duration>,
+    /// `--stop-signal`.
+    pub stop_signal: Option<i32>,
+    /// `--stop-timeout`.
+    pub stop_timeout: Option<Duration>,
+    /// `-v`, `--mount`, `--tmpfs` and `--device`, in the order given.
+    pub mounts: Vec<Mount>,
+    /// `--read-only`.
+    pub read_only: Option<bool>,
+    /// `--rm`.
+    pub remove: bool,
+    /// `--user`.
+    pub user: Option<String>,
+    /// `--group-add`.
+    pub groups: Vec<String>,
+    /// `--userns`.
+    pub userns: Userns,
+    /// `--hostname`.
+    pub hostname: Option<String>,
+    /// `--domainname`.
+    pub domainname: Option<String>,
+    /// `--policy`.
+    pub policy: String,
+    /// `--network`.
+    pub network: Option<NetworkMode>,
+    /// What loosens or tightens the policy's protections.
+    pub protection: Protection,
+    /// Limits.
+    pub limits: Limits,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--label`, as `(name, value)`.
+    pub labels: Vec<(String, String)>,
+    /// `--annotation`.
+    pub annotations: Vec<(String, String)>,
+    /// `--cidfile`.
+    pub cidfile: Option<PathBuf>,
+    /// `--receipt`: a path, or `-`.
+    pub receipt: Option<PathBuf>,
+    /// `--dry-run`.
+    pub dry_run: bool,
+    /// `--root`.
+    pub root: Option<PathBuf>,
+    /// `--quiet`.
+    pub quiet: bool,
+}
+
+/// How user ids are mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Userns {
+    /// The cheapest way that gives what is needed.
+    #[default]
+    Auto,
+    /// One id: the caller's.
+    Single,
+    /// 0 to 65535.
+    Range,
+    /// No user namespace.
+    Host,
+}
+
+impl Request {
+    /// Understands what was typed.
+    ///
+    /// # Errors
+    /// The first option whose value cannot be understood, with its name, what was expected, and an example.
+    pub fn new(arguments: RunArguments, caller: &Caller) -> Result<Self, Failure> {
+        let image_name = text::utf8("the image's name", arguments.image)?;
+        let image = Reference::parse(&image_name).map_err(|error| {
+            Failure::usage(error.to_string(), "host, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or dir:PATH")
+        })?;
+        let platform = match arguments.platform {
+            None => Platform::host(),
+            Some(typed) => Platform::parse(&text::utf8("--platform", typed)?)
+                .map_err(|error| Failure::usage(error.to_string(), "--platform linux/amd64"))?,
+        };
+        let command = arguments.command.into_iter().map(|arg| text::utf8("an argument of the command", arg));
+        Ok(Self {
+            image,
+            image_name,
+            platform,
+            command: command.collect::<Result<_, _>>()?,
+            entrypoint: optional(arguments.entrypoint, |v| text::utf8("--entrypoint", v))?,
+            environment: environment::collect(arguments.env_file, arguments.env, caller)?,
+            workdir: optional(arguments.workdir, |v| sandbox_path("--workdir", &v))?,
+            interactive: arguments.interactive,
+            tty: arguments.tty,
+            timeout: optional(arguments.timeout, |v| text::duration("--timeout", &v))?,
+            stop_signal: optional(arguments.stop_signal, |v| {
+                let typed = text::utf8("--stop-signal", v)?;
+                signal(&typed).ok_or_else(|| {
+                    Failure::usage(format!("--stop-signal {typed} is no signal"), "--stop-signal INT, or a number from 1 to 64")
+                })
+            })?,
+            stop_timeout: optional(arguments.stop_timeout, |v| text::stop_timeout(&v))?,
+            mounts: mounts::understand(arguments.mounts, arguments.device, caller)?,
+            read_only: arguments.read_only,
+            remove: arguments.remove,
+            user: optional(arguments.user, |v| text::utf8("--user", v))?.filter(|user| !user.is_empty()),
+            groups: each(arguments.group_add, |v| text::utf8("--group-add", v))?,
+            userns: optional(arguments.userns, |v| userns(&v))?.unwrap_or_default(),
+            hostname: optional(arguments.hostname, |v| text::host_name("--hostname", v))?,
+            domainname: optional(arguments.domainname, |v| text::host_name("--domainname", v))?,
+            policy: optional(arguments.policy, |v| text::utf8("--policy", v))?.unwrap_or_else(|| "default".to_owned()),
+            network: optional(arguments.network, |v| network(&v))?,
+            protection: protection::understand(
+                arguments.cap_add,
+                arguments.cap_drop,
+                arguments.security_opt,
+                arguments.best_effort,
+                caller,
+            )?,
+            limits: limits::understand(limits::Typed {
+                memory: arguments.memory,
+                memory_swap: arguments.memory_swap,
+                memory_reservation: arguments.memory_reservation,
+                cpus: arguments.cpus,
+                cpu_shares: arguments.cpu_shares,
+                cpu_period: arguments.cpu_period,
+                cpu_quota: arguments.cpu_quota,
+                cpuset_cpus: arguments.cpuset_cpus,
+                cpuset_mems: arguments.cpuset_mems,
+                pids: arguments.pids_limit,
+                shm: arguments.shm_size,
+                ulimits: arguments.ulimit,
+                oom_score_adj: arguments.oom_score_adj,
+            })?,
+            name: optional(arguments.name, text::sandbox_name)?,
+            labels: each(arguments.label, |v| text::pair("--label", v))?,
+            annotations: each(arguments.annotation, |v| text::pair("--annotation", v))?,
+            cidfile: arguments.cidfile.map(|path| caller.absolute(path.as_ref())),
+            receipt: arguments.receipt.map(|path| if path == "-" { path.into() } else { caller.absolute(path.as_ref()) }),
+            dry_run: arguments.dry_run,
+            root: arguments.root.map(|path| caller.absolute(path.as_ref())),
+            quiet: arguments.quiet,
+        })
+    }
+}
+
+fn optional<T>(typed: Option<OsString>, read: impl FnOnce(OsString) -> Result<T, Failure>) -> Result<Option<T>, Failure> {
+    typed.map(read).transpose()
+}
+
+fn each<T>(typed: Vec<OsString>, read: impl FnMut(OsString) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
+    typed.into_iter().map(read).collect()
+}
+
+fn userns(typed: &OsString) -> Result<Userns, Failure> {
+    Ok(match typed.to_str() {
+        Some("auto") => Userns::Auto,
+        Some("single") => Userns::Single,
+        Some("range") => Userns::Range,
+        Some("host") => Userns::Host,
+        _ => {
+            return Err(Failure::usage(
+                format!("--userns {} is not a way to map user ids", typed.display()),
+                "--userns auto, single, range or host",
+            ));
+        }
+    })
+}
+
+fn network(typed: &OsString) -> Result<NetworkMode, Failure> {
+    let word = typed.to_string_lossy();
+    NetworkMode::from_word(&word).ok_or_else(|| {
+        Failure::usage(
+            format!("--network {word} does not exist here"),
+            "--network none (loopback alone) or --network host (the host's network)",
+        )
+    })
+}

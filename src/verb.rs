@@ -1,0 +1,61 @@
+//! From the first word of the command line to the file that does it, and from its result to an exit code.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::{ArgMatches, Command};
+
+use crate::cli::render;
+use crate::failure::{EXIT_PALISADE, Failure};
+use crate::{manual, policy, run};
+
+/// Does what the arguments (without the program's name) ask for and returns the exit code.
+pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
+    let verb = args.next().unwrap_or_default();
+    let result = match verb.to_str() {
+        Some("run") => run::main(args),
+        Some("policy") => matched(render::policy_verb(), verb, args, &policy::main),
+        Some("completions") => matched(render::completions_verb(), verb, args, &manual::completions),
+        Some("man") => matched(render::man_verb(), verb, args, &manual::man),
+        _ => matched(render::tree(), verb, args, &|_| Ok(0)),
+    };
+    result.unwrap_or_else(|failure| {
+        // A closed standard error leaves the exit code to tell.
+        let _ = std::io::stderr().write_all(failure.render().as_bytes());
+        failure.code()
+    })
+}
+
+/// Parses one verb by clap and does it.
+fn matched(
+    command: Command,
+    verb: OsString,
+    args: impl Iterator<Item = OsString>,
+    action: &dyn Fn(&ArgMatches) -> Result<u8, Failure>,
+) -> Result<u8, Failure> {
+    let name = command.get_name().to_owned();
+    let command = if name == "palisade" { command } else { command.bin_name(format!("palisade {name}")) };
+    let whole = name == "palisade" && !verb.is_empty();
+    let argv = std::iter::once(OsString::from(name)).chain(whole.then_some(verb)).chain(args);
+    match command.try_get_matches_from(argv) {
+        Ok(matches) => action(&matches),
+        Err(error) => {
+            // Help and version go to standard output and are no failure; docker's code for a usage error is 125.
+            let _ = error.print();
+            Ok(if error.use_stderr() { EXIT_PALISADE } else { 0 })
+        }
+    }
+}
+
+/// Writes to standard output; a reader that went away is no failure.
+///
+/// # Errors
+/// Any other failure to write.
+pub fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to standard output: {error}"), ""))
+        }
+        _ => Ok(()),
+    }
+}
