@@ -1,1 +1,18 @@
 //! Who watches a sandbox: supervision, terminal, time limit, receipts.
+//!
+//! [`supervise::run`] launches a [`Plan`](palisade_runtime::Plan) and stays with it until nothing of the sandbox is left:
+//! one poll loop over the sandbox's events, the signals that reach palisade, the time limit, and the streams that cannot be
+//! handed to the command directly. Its [`Outcome`] holds the exit code and what a [`receipt`] says about the run.
+
+mod cleanup;
+mod console;
+mod error;
+mod outcome;
+pub mod receipt;
+mod relay;
+mod signals;
+mod stdio;
+pub mod supervise;
+
+pub use error::Error;
+pub use outcome::{Outcome, Reason};

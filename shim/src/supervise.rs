@@ -198,8 +198,11 @@ impl Supervisor<'_> {
             }
         }
         // What PID 1 said last may have come together with its end.
-        while let Some(event) = self.sandbox.event()? {
-            self.happened(event)?;
+        while self.exit.is_none() {
+            match self.sandbox.event()? {
+                Some(event) => self.happened(event)?,
+                None => break,
+            }
         }
         Ok(())
     }
@@ -226,7 +229,7 @@ impl Supervisor<'_> {
             };
             let came = |fd: &PollFd| fd.revents().unwrap_or(PollFlags::empty());
             if let Some(control) = fds.get(relays.end).filter(|fd| !came(fd).is_empty()) {
-                let closed = !came(control).contains(PollFlags::POLLIN);
+                let closed = came(control).intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
                 return Ok(Event::Sandbox { closed });
             }
             if !came(&fds[1]).is_empty() {
@@ -251,7 +254,7 @@ impl Supervisor<'_> {
     fn listen(&mut self, closed: bool) -> Result<(), Error> {
         match self.sandbox.event()? {
             Some(event) => self.happened(event)?,
-            // Polling a closed socket would return at once for ever.
+            // A closed socket is readable for ever (unix(7)).
             None if closed => self.control = false,
             None => {}
         }
@@ -281,6 +284,8 @@ impl Supervisor<'_> {
             palisade_runtime::Event::Exited(exit) => {
                 self.exit = Some(exit);
                 self.limit = None;
+                // Nothing more is said.
+                self.control = false;
             }
         }
         Ok(())

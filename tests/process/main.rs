@@ -1,0 +1,9 @@
+//! How a sandboxed process behaves, seen from outside: exit codes, streams, signals, terminal, end, receipt.
+
+mod ending;
+mod exit;
+mod receipt;
+mod rig;
+mod signals;
+mod streams;
+mod terminal;

@@ -1,0 +1,218 @@
+//! A busybox image of a test's own, and commands run from it through the palisade binary.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Far beyond what any test needs: a hang becomes a failure.
+const HANG: Duration = Duration::from_secs(120);
+
+const APPLETS: &str = "sh cat dd echo env false fg head id kill ls mkdir nohup printf ps pwd rm setsid sleep stty test touch \
+                       tr true tty wc yes";
+
+/// An image, a place for files, and a store, all gone with this.
+pub struct Rig {
+    directory: TempDir,
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("palisade-process-")
+            .tempdir()
+            .unwrap();
+        let root = directory.path().join("image");
+        for inner in ["bin", "dev", "etc", "proc", "sys", "tmp", "workspace"] {
+            fs::create_dir_all(root.join(inner)).unwrap();
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is installed");
+        for applet in APPLETS.split_whitespace() {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        fs::write(root.join("bin/not-executable"), "#!/bin/sh\n").unwrap();
+        fs::write(root.join("bin/lost-script"), "#!/opt/missing/interpreter\n").unwrap();
+        fs::set_permissions(
+            root.join("bin/lost-script"),
+            fs::Permissions::from_mode(0o755),
+        )
+        .unwrap();
+        fs::create_dir(directory.path().join("workspace")).unwrap();
+        Self { directory }
+    }
+
+    /// A path of the test's own on the host.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A word that no other test's processes carry.
+    pub fn mark(&self) -> String {
+        self.directory
+            .path()
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// `palisade run OPTIONS image COMMAND`, not yet started, with no input and all output piped.
+    pub fn command(&self, options: &[&str], command: &[&str]) -> Command {
+        let mut palisade = Command::new(binary());
+        palisade
+            .arg("run")
+            .arg("--rm")
+            .arg("--root")
+            .arg(self.path("store"))
+            .args(options)
+            .arg(format!("dir:{}", self.path("image").display()))
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        palisade
+    }
+
+    /// A shell script in the sandbox, not yet started.
+    pub fn script(&self, options: &[&str], script: &str) -> Command {
+        self.command(options, &["sh", "-c", script])
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, options: &[&str], command: &[&str]) -> Output {
+        end(self.command(options, command).spawn().unwrap())
+    }
+
+    /// Runs a shell script in the sandbox to its end.
+    pub fn sh(&self, options: &[&str], script: &str) -> Output {
+        self.run(options, &["sh", "-c", script])
+    }
+}
+
+/// The palisade under test.
+pub fn binary() -> PathBuf {
+    std::env::var_os("PALISADE_BIN")
+        .map_or_else(|| env!("CARGO_BIN_EXE_palisade").into(), PathBuf::from)
+}
+
+/// Kills the process when it is not called off in time, so that whoever waits for it goes on.
+pub struct Guard {
+    _call_off: mpsc::Sender<()>,
+}
+
+impl Guard {
+    pub fn over(child: &Child) -> Self {
+        let pid = pid(child);
+        let (call_off, called_off) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if called_off.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        });
+        Self {
+            _call_off: call_off,
+        }
+    }
+}
+
+/// Waits for the end, reading everything.
+pub fn end(child: Child) -> Output {
+    let _guard = Guard::over(&child);
+    child.wait_with_output().unwrap()
+}
+
+/// Starts a command and waits until it has written `ready` on its standard output.
+pub fn started(command: &mut Command) -> Child {
+    let mut child = command.spawn().unwrap();
+    let mut said = [0; 6];
+    let guard = Guard::over(&child);
+    if let Err(error) = child.stdout.as_mut().unwrap().read_exact(&mut said) {
+        let output = child.wait_with_output().unwrap();
+        panic!("never ready: {error}; {}", describe(&output));
+    }
+    drop(guard);
+    assert_eq!(&said, b"ready\n");
+    child
+}
+
+/// Feeds `input` to a command and waits for its end.
+pub fn feed(mut command: Command, input: Vec<u8>) -> Output {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that reads nothing breaks this pipe, which is no failure here.
+    let writer = thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = end(child);
+    writer.join().unwrap();
+    output
+}
+
+pub fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap())
+}
+
+/// The exit code; a palisade that was itself killed by a signal is a failure.
+#[track_caller]
+pub fn code(output: &Output) -> i32 {
+    output
+        .status
+        .code()
+        .unwrap_or_else(|| panic!("palisade died of a signal: {}", describe(output)))
+}
+
+#[track_caller]
+pub fn assert_code(output: &Output, expected: i32) {
+    assert_eq!(code(output), expected, "{}", describe(output));
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn describe(output: &Output) -> String {
+    let tail = |bytes: &[u8]| text(&bytes[bytes.len().saturating_sub(2000)..]);
+    format!(
+        "{}; stdout: {}; stderr: {}",
+        output.status,
+        tail(&output.stdout),
+        tail(&output.stderr)
+    )
+}
+
+/// Command lines of the processes on this machine that carry `mark`, but for the test's own and `except`.
+pub fn processes_with(mark: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            path.file_name()?.to_str()?.parse::<u32>().ok()?;
+            let mut line = Vec::new();
+            File::open(path.join("cmdline"))
+                .ok()?
+                .read_to_end(&mut line)
+                .ok()?;
+            let line = text(&line).replace('\0', " ");
+            line.contains(mark).then_some(line)
+        })
+        .collect()
+}
+
+/// Names of the entries of a directory; none where it does not exist.
+pub fn entries(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
