@@ -1,6 +1,31 @@
 //! How a command is confined and run: Plan, namespaces, mounts, capabilities, filters, the init process.
+//!
+//! [`launch`] takes a [`Plan`] and returns a [`Sandbox`]: one clone, one socket, one PID 1 that puts the sandbox
+//! together and starts the command. `docs/architecture.md` lists the steps in order.
 
+mod capabilities;
 pub mod cgroup;
+mod command;
+mod control;
+mod error;
+mod failure;
+mod idmap;
+mod init;
+mod interpreter;
+mod landlock;
+mod launch;
+mod mount;
 mod plan;
+mod prepare;
+mod readback;
+mod root;
+mod sandbox;
+mod sys;
+pub mod terminal;
 
+pub use control::Step;
+pub use error::Error;
+pub use idmap::helper;
+pub use launch::launch;
 pub use plan::{File, Plan, Root, Upper};
+pub use sandbox::{Event, Exit, Protections, Sandbox, Stdio, Usage};

@@ -25,6 +25,8 @@ pub struct Plan {
     pub landlock: Option<Vec<PathRule>>,
     /// seccomp programs, loaded in order; none for no seccomp (only where the user said so).
     pub seccomp: Vec<Program>,
+    /// Whether [`Plan::seccomp`] is the user's own profile: it may then forbid palisade's last look at what holds.
+    pub custom_seccomp: bool,
     /// Whether the caller's standard input reaches the command (docker's `-i`); else it reads /dev/null.
     pub interactive: bool,
     /// Time limit for the command, from its start.

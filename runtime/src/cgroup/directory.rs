@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
 
@@ -80,6 +80,11 @@ impl Directory {
         )
         .map_err(fail)?;
         read_whole(&fd).map_err(fail)
+    }
+
+    /// Whether this control file exists.
+    pub fn has(&self, file: &str) -> bool {
+        nix::sys::stat::fstatat(&self.fd, file, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Opens a control file for reading, to be polled.

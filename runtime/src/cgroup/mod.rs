@@ -374,7 +374,7 @@ impl Cgroup {
     /// Removes its directories, waiting for dying processes to be gone.
     ///
     /// # Errors
-    /// [`Error::System`] with `EBUSY` when a process is still in it after five seconds: kill first.
+    /// [`Error::System`] with `EBUSY` when a process is still in it after two seconds: kill first.
     pub fn remove(&self) -> Result<(), Error> {
         if let Some(leaf) = &self.leaf {
             remove_directory(leaf, true)?;
@@ -449,14 +449,14 @@ fn remove_directory(directory: &Directory, unified: bool) -> Result<(), Error> {
             remove_directory(&child, unified)?;
         }
         if unified {
-            // A message that says less than rmdir's own is of no use here.
-            let _ = wait_for_event(directory, "populated 0", 5000);
+            wait_for_event(directory, "populated 0", 2000)
+                .map_err(|_| Error::system("remove", directory.path(), Errno::EBUSY))?;
         }
         result = directory.remove();
     }
     // v1 tells nobody when the last process is gone: it is a matter of the time an exit takes.
     let mut pause = std::time::Duration::from_micros(50);
-    while result == Err(Errno::EBUSY) && pause.as_millis() < 2000 {
+    while result == Err(Errno::EBUSY) && pause.as_millis() < 1000 {
         std::thread::sleep(pause);
         pause *= 2;
         result = directory.remove();

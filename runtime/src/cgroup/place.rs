@@ -67,9 +67,7 @@ pub(super) fn make(id: &str, limits: &Limits, request: &Request) -> Result<Cgrou
             {
                 return Ok(cgroup);
             }
-            if !matches!(place.path, Some(Wanted::Absolute(_)))
-                && let Some(cgroup) = attempt(Kind::V2Delegated, v2.delegated())?
-            {
+            if let Some(cgroup) = attempt(Kind::V2Delegated, v2.delegated())? {
                 return Ok(cgroup);
             }
         }
@@ -202,6 +200,12 @@ impl V2<'_> {
     /// In the hierarchy's root.
     fn in_the_root(&self) -> Result<Cgroup, Error> {
         let base = Directory::open(&self.hierarchy.root)?;
+        if base.has("cgroup.type") {
+            return Err(Error::Blocked(format!(
+                "{} is a container's cgroup, not the root of the hierarchy",
+                base.path().display()
+            )));
+        }
         // systemd turns controllers off in the root that its own units do not need, unless a child hands them on.
         let guarded = Path::new("/run/systemd/system").exists() && !self.needed.is_empty();
         self.make(Kind::V2Root, base, guarded)
@@ -212,10 +216,10 @@ impl V2<'_> {
         let own = self.hierarchy.own.as_deref().ok_or_else(|| {
             Error::Blocked("the caller's own cgroup is not visible in /sys/fs/cgroup; mount cgroup2 there anew in this container".into())
         })?;
-        let base = if own.ends_with(CALLER) {
-            own.parent().unwrap_or(own)
-        } else {
-            own
+        let base = match &self.place.path {
+            Some(Wanted::Absolute(_)) => self.hierarchy.root.as_path(),
+            _ if own.ends_with(CALLER) => own.parent().unwrap_or(own),
+            _ => own,
         };
         if is_managed(base) && !systemd::is_delegated(base) {
             return Err(Error::Blocked(format!(
@@ -223,7 +227,12 @@ impl V2<'_> {
                 base.display()
             )));
         }
-        self.make(Kind::V2Delegated, Directory::open(base)?, false)
+        let occupied = base == own;
+        let base = Directory::open(base)?;
+        if occupied && !self.needed.is_empty() {
+            make_room(&base)?;
+        }
+        self.make(Kind::V2Delegated, base, false)
     }
 
     /// In a scope of the service manager.
@@ -244,7 +253,9 @@ impl V2<'_> {
         let own = own.ok_or_else(|| {
             Error::Blocked("the cgroup of the scope is not visible in /sys/fs/cgroup".into())
         })?;
-        self.make(Kind::Systemd, Directory::open(&own)?, false)
+        let base = Directory::open(&own)?;
+        make_room(&base)?;
+        self.make(Kind::Systemd, base, false)
     }
 
     fn make(&self, kind: Kind, base: Directory, guarded: bool) -> Result<Cgroup, Error> {
@@ -287,36 +298,38 @@ fn enable(kind: Kind, parent: &Directory, needed: Controllers) -> Result<(), Err
     if needed.is_empty() {
         return Ok(());
     }
-    let list = needed.list("+");
-    let mut rounds = 0;
-    loop {
-        let error = match parent.write("cgroup.subtree_control", &list) {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        match error.errno() {
-            Some(Errno::ENOENT | Errno::EINVAL) => {
-                return Err(missing(kind, parent, needed).unwrap_or(error));
-            }
-            // A cgroup has processes or limited children, not both: ours make room. Others may join meanwhile.
-            Some(Errno::EBUSY) if kind != Kind::V2Root && rounds < 10 => make_room(parent)?,
-            _ => return Err(error),
+    match parent.write("cgroup.subtree_control", &needed.list("+")) {
+        Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::EINVAL)) => {
+            Err(missing(kind, parent, needed).unwrap_or(error))
         }
-        rounds += 1;
+        other => other,
     }
 }
 
-/// Moves the processes of a delegated cgroup into a leaf of it.
+/// Moves the processes of a delegated cgroup into a leaf of it: a cgroup has processes or limited children, not both.
+///
+/// Before the controllers are enabled: the kernel lets those of pids and cpu be enabled beside processes, and then lets no
+/// process into the children.
 fn make_room(parent: &Directory) -> Result<(), Error> {
     let leaf = parent.make(CALLER, true)?;
-    for pid in parent.read("cgroup.procs")?.lines() {
-        match leaf.write("cgroup.procs", pid) {
-            // It ended meanwhile.
-            Err(error) if error.errno() == Some(Errno::ESRCH) => {}
-            other => other?,
+    // Those that were forked meanwhile come in the next round.
+    for _ in 0..100 {
+        let processes = parent.read("cgroup.procs")?;
+        if processes.is_empty() {
+            return Ok(());
+        }
+        for pid in processes.lines() {
+            match leaf.write("cgroup.procs", pid) {
+                // It ended meanwhile.
+                Err(error) if error.errno() == Some(Errno::ESRCH) => {}
+                other => other?,
+            }
         }
     }
-    Ok(())
+    Err(Error::Blocked(format!(
+        "new processes appear in {} faster than they can be moved; start palisade in a cgroup of its own",
+        parent.path().display()
+    )))
 }
 
 /// Says which controllers `parent` does not have, and how it could.

@@ -24,7 +24,8 @@ const DBUS: &str = "org.freedesktop.DBus";
 
 /// Starts the scope with the calling process in it and returns when the manager has done so.
 pub(super) fn start(scope: &Scope) -> Result<(), Error> {
-    let (mut bus, direct) = connect(geteuid())?;
+    let (own, public) = sockets(geteuid());
+    let (mut bus, direct) = connect(&own, &public)?;
     run(&mut bus, direct, scope).map_err(|error| {
         Error::Systemd(match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
@@ -35,33 +36,33 @@ pub(super) fn start(scope: &Scope) -> Result<(), Error> {
     })
 }
 
-/// Connects to the manager's own socket, as systemctl does, or to the message bus in front of it.
-fn connect(uid: Uid) -> Result<(Bus, bool), Error> {
-    let (own, bus) = if uid.is_root() {
-        (
-            PathBuf::from("/run/systemd/private"),
-            PathBuf::from("/run/dbus/system_bus_socket"),
-        )
-    } else {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR")
-            .map_or_else(|| format!("/run/user/{uid}").into(), PathBuf::from);
-        (
-            runtime.join("systemd/private"),
-            session_bus().unwrap_or_else(|| runtime.join("bus")),
-        )
-    };
-    let failure = match Bus::connect(&own) {
+/// The manager's own socket, and that of the message bus in front of it.
+fn sockets(uid: Uid) -> (PathBuf, PathBuf) {
+    if uid.is_root() {
+        return (
+            "/run/systemd/private".into(),
+            "/run/dbus/system_bus_socket".into(),
+        );
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR")
+        .map_or_else(|| format!("/run/user/{uid}").into(), PathBuf::from);
+    let bus = session_bus().unwrap_or_else(|| runtime.join("bus"));
+    (runtime.join("systemd/private"), bus)
+}
+
+/// Connects to the manager itself (true), as systemctl does, or through the message bus.
+fn connect(own: &Path, bus: &Path) -> Result<(Bus, bool), Error> {
+    let failure = match Bus::connect(own) {
         Ok(bus) => return Ok((bus, true)),
         Err(error) => error,
     };
-    match Bus::connect(&bus) {
-        Ok(bus) => Ok((bus, false)),
-        Err(_) if uid.is_root() => Err(Error::Systemd(format!("{}: {failure}", own.display()))),
-        Err(_) => Err(Error::Systemd(format!(
-            "there is no user manager at {} ({failure}); start one with: loginctl enable-linger {uid}",
+    let cure = "log in through PAM, or as root run: loginctl enable-linger USER";
+    Bus::connect(bus).map(|bus| (bus, false)).map_err(|_| {
+        Error::Systemd(format!(
+            "no service manager answers at {} ({failure}); {cure}",
             own.display()
-        ))),
-    }
+        ))
+    })
 }
 
 /// The path in `DBUS_SESSION_BUS_ADDRESS`.
@@ -206,13 +207,15 @@ mod tests {
     }
 
     #[test]
-    fn without_a_manager_the_error_says_how_to_start_one() {
-        let Err(error) = connect(Uid::from_raw(54321)) else {
-            panic!("a user manager of a user that does not exist")
+    fn without_a_manager_the_error_says_where_it_was_sought_and_how_to_start_one() {
+        let nowhere = Path::new("/does/not/exist");
+        let Err(error) = connect(nowhere, nowhere) else {
+            panic!("a service manager at a path that does not exist")
         };
+        let text = error.to_string();
         assert!(
-            error.to_string().contains("loginctl enable-linger 54321"),
-            "{error}"
+            text.contains("/does/not/exist") && text.contains("loginctl enable-linger"),
+            "{text}"
         );
     }
 }

@@ -1,0 +1,128 @@
+//! The command's process, from its creation to execve(2).
+//!
+//! Until then it shares PID 1's memory while PID 1 stands still (vfork(2)): it leaves word of a failure in that memory,
+//! so that it can report even after its own filters forbid it to talk.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::signal::SigSet;
+use nix::sys::stat::Mode;
+
+use crate::control::{Record, Step};
+use crate::failure::{Failure, Try};
+use crate::init::Init;
+use crate::prepare::Prepared;
+use crate::sandbox::Stdio;
+use crate::{interpreter, readback, sys};
+
+/// The command's process once it has executed, or the record of why it could not.
+pub(crate) struct Command {
+    pub(crate) pid: i32,
+    pub(crate) record: Record,
+}
+
+/// Starts the command. `proc` is the sandbox's own procfs.
+pub(crate) fn start<'p>(
+    init: &mut Init<'p>,
+    proc: Option<&OwnedFd>,
+) -> Result<Command, Failure<'p>> {
+    let prepared = init.prepared;
+    let stdio = &init.stdio;
+    // What stands here if the process is killed before it can say anything.
+    let mut record = Record::failed(
+        Step::Fork,
+        Errno::ECHILD,
+        b"(killed while it was being confined)",
+    );
+    let mut body = || {
+        match confine(prepared, stdio) {
+            Ok(()) => execute(prepared, proc.map(AsFd::as_fd), &mut record),
+            Err(failure) => {
+                record = Record::failed(failure.step, failure.errno, failure.subject.to_bytes())
+            }
+        }
+        125
+    };
+    let pid = sys::vfork(&mut init.stack, &mut body).or_fail(Step::Fork, c"")?;
+    Ok(Command { pid, record })
+}
+
+/// Everything between the new process and its execve(2); seccomp last, as it may forbid what came before.
+fn confine<'p>(prepared: &'p Prepared, stdio: &Stdio) -> Result<(), Failure<'p>> {
+    nix::unistd::setsid().or_fail(Step::Fork, c"(session)")?;
+    if prepared.terminal {
+        sys::control_terminal(stdio.stdin.as_fd())
+            .or_fail(Step::Terminal, c"(controlling terminal)")?;
+    }
+    for (number, descriptor) in [&stdio.stdin, &stdio.stdout, &stdio.stderr]
+        .into_iter()
+        .enumerate()
+    {
+        sys::onto_standard(descriptor.as_fd(), number as i32).or_fail(Step::Stdio, c"")?;
+    }
+    // No descriptor of the host crosses (CVE-2024-21626): all but these three close at execve.
+    sys::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        .or_fail(Step::Stdio, c"(close the rest)")?;
+    for (limit, name) in &prepared.rlimits {
+        sys::setrlimit(*limit).or_fail(Step::Rlimit, name)?;
+    }
+    for signal in &prepared.ignored_signals {
+        // Signals that the C library keeps for itself cannot be set, and are not ignored either.
+        let _ = sys::reset_signal(*signal);
+    }
+    SigSet::empty()
+        .thread_set_mask()
+        .or_fail(Step::ProcessFlags, c"(signal mask)")?;
+    if let Some(landlock) = &prepared.landlock {
+        landlock.restrict()?;
+    }
+    for program in &prepared.seccomp {
+        sys::seccomp_load(&program.0).or_fail(Step::Seccomp, c"")?;
+    }
+    Ok(())
+}
+
+/// Reads back what holds, then executes the first candidate that exists. `record` says what came of it.
+fn execute(prepared: &Prepared, proc: Option<BorrowedFd<'_>>, record: &mut Record) {
+    match readback::compare(prepared, proc) {
+        Ok(held) => *record = held,
+        Err(differs) => {
+            *record = differs;
+            return;
+        }
+    }
+    let mut refused = None;
+    let mut missing = b"".as_slice();
+    let mut head = [0_u8; interpreter::HEAD];
+    for candidate in &prepared.candidates {
+        match sys::execve(candidate, &prepared.argv, &prepared.envp) {
+            Errno::ENOENT | Errno::ENOTDIR => {
+                // The file is there: then what is missing is the interpreter it names.
+                if missing.is_empty()
+                    && let Ok(file) = open(
+                        candidate.as_c_str(),
+                        OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK,
+                        Mode::empty(),
+                    )
+                {
+                    missing = interpreter::named_by(file.as_fd(), &mut head);
+                    break;
+                }
+            }
+            Errno::EACCES => refused = Some(Errno::EACCES),
+            errno => {
+                refused = Some(errno);
+                break;
+            }
+        }
+    }
+    *record = Record::failed(
+        Step::Exec,
+        refused
+            .filter(|_| missing.is_empty())
+            .unwrap_or(Errno::ENOENT),
+        missing,
+    );
+}

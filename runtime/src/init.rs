@@ -1,0 +1,310 @@
+//! PID 1 of a sandbox: puts it together, starts the command, reaps, passes signals on, reports the end.
+//!
+//! [`run`] and [`set_up`] read as the sequence of events. They run on a copy of the supervisor's memory between clone
+//! and exec: nothing here allocates or takes a lock.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::unistd::chdir;
+
+use crate::control::{self, Kind, Record, Step};
+use crate::failure::{Failure, Try};
+use crate::mount::{self, Tree};
+use crate::prepare::{Prepared, PreparedFile, PreparedRoot};
+use crate::root::{self, RootTrees};
+use crate::sandbox::Stdio;
+use crate::{command, sys};
+
+/// What PID 1 has from the supervisor, made before it was cloned.
+pub(crate) struct Init<'a> {
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) control: OwnedFd,
+    pub(crate) stdio: Stdio,
+    /// A slot for each mount whose descriptor later steps need.
+    pub(crate) made: Vec<Option<OwnedFd>>,
+    /// A slot for each tree that the supervisor opens: those of the root first, then those of the mounts.
+    pub(crate) trees: Vec<Option<OwnedFd>>,
+    /// Stack of the command's process until it executes.
+    pub(crate) stack: Vec<u8>,
+}
+
+/// The whole life of PID 1.
+pub(crate) fn run(mut init: Init<'_>) -> ! {
+    let control = init.control.as_raw_fd();
+    let command = match set_up(&mut init).and_then(|proc| command::start(&mut init, proc.as_ref()))
+    {
+        Ok(command) => command,
+        Err(failure) => {
+            let record = Record::failed(failure.step, failure.errno, failure.subject.to_bytes());
+            let _ = control::send(init.control.as_fd(), &record, None);
+            sys::exit_now(125);
+        }
+    };
+    let _ = control::send(init.control.as_fd(), &command.record, None);
+    if command.record.kind != Kind::Started {
+        sys::exit_now(125);
+    }
+    // Nothing of the host and no end of a pipe stays open here: a reader of the command's output sees its end.
+    let control = control.unsigned_abs();
+    let _ = control
+        .checked_sub(1)
+        .map(|below| sys::close_range(0, below, 0));
+    let _ = sys::close_range(control + 1, u32::MAX, 0);
+    supervise(init.control.as_fd(), command.pid)
+}
+
+/// Everything that is done before the command's process exists. Returns the sandbox's own /proc, where it has one.
+fn set_up<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
+    let prepared = init.prepared;
+    sys::block_all_signals().or_fail(Step::ProcessFlags, c"(signal mask)")?;
+    umask(Mode::empty());
+    prepared.identity.map_own()?;
+    if prepared.needs_supervisor() {
+        wait_for_supervisor(init.control.as_fd(), &mut init.trees)?;
+    }
+    if prepared.late_cgroup_namespace {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
+            .or_fail(Step::Sync, c"(cgroup namespace)")?;
+    }
+    prepared.identity.assume_for_setup()?;
+    sys::make_all_private().or_fail(Step::Private, c"")?;
+
+    let proc = assemble(init)?;
+
+    if let Some(hostname) = &prepared.hostname {
+        sys::sethostname(hostname).or_fail(Step::Hostname, hostname)?;
+    }
+    if prepared.loopback {
+        // A sandbox without network is whole even where loopback cannot be brought up.
+        let _ = sys::loopback_up();
+    }
+    enter_working_directory(prepared)?;
+    umask(Mode::from_bits_truncate(prepared.umask));
+    drop_privileges(prepared)?;
+    stay_bound_to_supervisor(init.control.as_fd())?;
+    Ok(proc)
+}
+
+/// Builds the tree that the command will see, and makes it the root.
+fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
+    let prepared = init.prepared;
+    let mut trees = RootTrees::default();
+    let mut requests = prepared.root.tree_requests();
+    let mut bind_trees = init.trees.as_mut_slice();
+    if prepared.identity.loses_the_callers_rights() {
+        for slot in [&mut trees.base, &mut trees.upper] {
+            if requests.next().is_some() {
+                let (first, rest) = bind_trees.split_first_mut().ok_or(Failure {
+                    step: Step::Sync,
+                    errno: Errno::EBADF,
+                    subject: c"(layers)",
+                })?;
+                *slot = first.take();
+                bind_trees = rest;
+            }
+        }
+    }
+    let root = root::attach(&prepared.root, &trees)?;
+    let mut tree = Tree {
+        root,
+        made: &mut init.made,
+        trees: bind_trees,
+    };
+    // Files come before mounts: they must never be written into a bind-mounted host file.
+    for file in &prepared.files {
+        write_file(&tree, file)?;
+    }
+    if let PreparedRoot::Tmpfs { links, .. } = &prepared.root {
+        for (link, target) in links {
+            tree.make_parents(link)
+                .and_then(|()| tree.link(link, target))
+                .or_fail(Step::File, &link.path)?;
+        }
+    }
+    for (index, step) in prepared.mounts.iter().enumerate() {
+        tree.mount(index, step)?;
+    }
+    for device in &prepared.devices {
+        tree.device(device)?;
+    }
+    if let Some(dev) = prepared.dev_links {
+        tree.dev_links(dev, &prepared.mounts)?;
+    }
+    for path in &prepared.masked {
+        tree.mask(path)?;
+    }
+    for path in &prepared.read_only {
+        tree.read_only(path)?;
+    }
+    if prepared.terminal {
+        init.stdio = open_terminal(&tree, prepared, init.control.as_fd())?;
+    }
+    if prepared.make_cwd
+        && matches!(
+            tree.open(&prepared.cwd.path, OFlag::O_PATH),
+            Err(Errno::ENOENT)
+        )
+    {
+        tree.make_parents(&prepared.cwd)
+            .or_fail(Step::WorkingDirectory, &prepared.cwd.path)?;
+        tree.make_directory(&prepared.cwd.path)
+            .or_fail(Step::WorkingDirectory, &prepared.cwd.path)?;
+    }
+    tree.seal(&prepared.mounts, prepared.root_read_only)?;
+    root::pivot(tree.root.as_fd())?;
+    let proc = prepared.mounts.iter().position(mount::MountStep::is_proc);
+    Ok(proc.and_then(|index| tree.made[index].take()))
+}
+
+fn write_file<'p>(tree: &Tree<'_>, file: &'p PreparedFile) -> Result<(), Failure<'p>> {
+    let subject = file.path.path.as_c_str();
+    tree.make_parents(&file.path).or_fail(Step::File, subject)?;
+    let target = mount::open_for_contents(tree.root.as_fd(), subject, file.mode)
+        .or_fail(Step::File, subject)?;
+    let kind = fstat(&target).or_fail(Step::File, subject)?.st_mode & SFlag::S_IFMT.bits();
+    if kind != SFlag::S_IFREG.bits() {
+        return Err(Failure {
+            step: Step::File,
+            errno: Errno::EINVAL,
+            subject,
+        });
+    }
+    let mut rest = file.contents.as_slice();
+    while !rest.is_empty() {
+        let written = nix::unistd::write(&target, rest).or_fail(Step::File, subject)?;
+        rest = &rest[written..];
+    }
+    Ok(())
+}
+
+/// Waits until the supervisor has mapped ids, joined the cgroup and opened trees.
+fn wait_for_supervisor(
+    control: BorrowedFd<'_>,
+    trees: &mut [Option<OwnedFd>],
+) -> Result<(), Failure<'static>> {
+    loop {
+        match sys::receive_go(control, trees) {
+            Ok(Some(_)) => return Ok(()),
+            // The supervisor has failed, and says why itself.
+            Ok(None) => sys::exit_now(125),
+            Err(Errno::EINTR) => {}
+            Err(errno) => {
+                return Err(Failure {
+                    step: Step::Sync,
+                    errno,
+                    subject: c"",
+                });
+            }
+        }
+    }
+}
+
+/// A terminal from the sandbox's own devpts: its other end goes to the supervisor (CVE-2025-52565: by descriptor, not
+/// by a path of the image).
+fn open_terminal(
+    tree: &Tree<'_>,
+    prepared: &Prepared,
+    control: BorrowedFd<'_>,
+) -> Result<Stdio, Failure<'static>> {
+    let open = || {
+        let master = tree.open(c"dev/pts/ptmx", OFlag::O_RDWR | OFlag::O_NOCTTY)?;
+        let slave = sys::terminal_peer(master.as_fd())?;
+        control::send(
+            control,
+            &Record::new(Kind::Terminal, 0, 0, b""),
+            Some(master.as_fd()),
+        )?;
+        Ok(slave)
+    };
+    let slave: OwnedFd = open().or_fail(Step::Terminal, c"/dev/pts/ptmx")?;
+    if let Some(dev) = prepared.dev_links {
+        tree.console(dev, slave.as_fd())?;
+    }
+    let copy = || {
+        slave.try_clone().map_err(|_| Failure {
+            step: Step::Terminal,
+            errno: Errno::EMFILE,
+            subject: c"",
+        })
+    };
+    Ok(Stdio {
+        stdin: copy()?,
+        stdout: copy()?,
+        stderr: slave,
+    })
+}
+
+/// CVE-2024-21626: a working directory outside the root would be a way out of it.
+fn enter_working_directory(prepared: &Prepared) -> Result<(), Failure<'_>> {
+    let subject = prepared.cwd.path.as_c_str();
+    chdir(c"/").or_fail(Step::WorkingDirectory, c"/")?;
+    chdir(subject).or_fail(Step::WorkingDirectory, subject)?;
+    let mut buffer = [0_u8; libc::PATH_MAX as usize];
+    match sys::getcwd(&mut buffer) {
+        Ok(b'/') => Ok(()),
+        Ok(_) => Err(Failure {
+            step: Step::WorkingDirectory,
+            errno: Errno::EXDEV,
+            subject,
+        }),
+        Err(errno) => Err(Failure {
+            step: Step::WorkingDirectory,
+            errno,
+            subject,
+        }),
+    }
+}
+
+/// In the order that capabilities(7) demands: each step takes away what the one before still needed.
+fn drop_privileges(prepared: &Prepared) -> Result<(), Failure<'_>> {
+    let capabilities = &prepared.capabilities;
+    capabilities.drop_bounding()?;
+    capabilities.lock_securebits()?;
+    if !capabilities.is_empty() {
+        sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0).or_fail(Step::Credentials, c"(keepcaps)")?;
+    }
+    prepared.identity.assume()?;
+    capabilities.apply()?;
+    if prepared.no_new_privileges {
+        sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
+            .or_fail(Step::ProcessFlags, c"(no_new_privs)")?;
+    }
+    // CVE-2019-5736, CVE-2016-9962: nobody inside may look into, or execute, what PID 1 runs.
+    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)
+        .map(drop)
+        .or_fail(Step::ProcessFlags, c"(dumpable)")
+}
+
+/// Dies with the supervisor. Set after the last change of credentials, which would clear it (prctl(2)).
+fn stay_bound_to_supervisor(control: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0)
+        .or_fail(Step::ProcessFlags, c"(parent death signal)")?;
+    match control::receive(control) {
+        // It died before the signal was set.
+        Ok(None) | Err(Errno::ECONNRESET) => sys::exit_now(125),
+        _ => Ok(()),
+    }
+}
+
+/// Reaps what ends and passes on every signal, until the command ends. Then PID 1 ends, and the kernel with it
+/// everything that is left in the sandbox (pid_namespaces(7)).
+fn supervise(control: BorrowedFd<'_>, command: i32) -> ! {
+    loop {
+        // Before waiting for a signal: a child may have ended before the first wait.
+        while let Ok(Some((pid, status, _))) = sys::wait4(-1, libc::WNOHANG) {
+            if pid == command {
+                let _ = control::send(control, &Record::new(Kind::Exited, 0, status, b""), None);
+                sys::exit_now(0);
+            }
+        }
+        match sys::next_signal() {
+            Ok(libc::SIGCHLD) | Err(_) => {}
+            // What a terminal sends to its foreground group reaches the command's group.
+            Ok(signal @ (libc::SIGINT | libc::SIGQUIT)) => sys::kill(-command, signal),
+            Ok(signal) => sys::kill(command, signal),
+        }
+    }
+}

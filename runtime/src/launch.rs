@@ -1,0 +1,249 @@
+//! The supervisor's side of a start: one clone, and what only the caller may do.
+
+use std::ffi::CStr;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+};
+
+use crate::cgroup::{self, Cgroup};
+use crate::init::{self, Init};
+use crate::mount::{self, TreeRequest, attribute};
+use crate::plan::Plan;
+use crate::prepare::Prepared;
+use crate::sandbox::{Sandbox, Stdio};
+use crate::sys::{self, Cloned, MountAttributes};
+use crate::{Error, idmap};
+
+/// Bytes of stack for the command's process until it executes.
+const STACK: usize = 64 * 1024;
+
+/// Launches `plan`: makes the namespaces and PID 1, which then sets up the rest by itself. Returns at once; what comes
+/// of it is told by [`Sandbox::event`].
+///
+/// The calling process must have a single thread. Signals that the supervisor wants to read must be blocked before.
+///
+/// # Errors
+/// What could not be prepared. Failures of the set-up inside come from [`Sandbox::event`].
+pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
+    let mut prepared = Prepared::new(plan)?;
+    check_numbers(&stdio)?;
+    let cgroup = make_cgroup(plan, &mut prepared)?;
+    let (control, child_control) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .map_err(|errno| at("make a socket pair", errno))?;
+    let mut init = Init {
+        control: child_control,
+        stdio,
+        made: prepared.mounts.iter().map(|_| None).collect(),
+        trees: tree_requests(&prepared).iter().map(|_| None).collect(),
+        stack: vec![0; STACK],
+        prepared: &prepared,
+    };
+    let cloned = sys::clone3(
+        prepared.namespaces,
+        cgroup.as_ref().and_then(Cgroup::directory),
+    );
+    let (pid, pidfd) = match cloned {
+        Ok(Cloned::Child) => {
+            drop(control);
+            init::run(init)
+        }
+        Ok(Cloned::Parent { pid, pidfd }) => (pid, pidfd),
+        Err(errno) => {
+            if let Some(cgroup) = cgroup {
+                let _ = cgroup.remove();
+            }
+            return Err(at("make the sandbox's namespaces", errno));
+        }
+    };
+    init.made.clear();
+    drop(init);
+    let args = plan
+        .spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.args().as_ref());
+    let sandbox = Sandbox {
+        pidfd,
+        pid,
+        control,
+        terminal: None,
+        cgroup,
+        program: args
+            .and_then(|args| args.first())
+            .map(Into::into)
+            .unwrap_or_default(),
+        reaped: false,
+    };
+    if prepared.needs_supervisor() {
+        assist(&prepared, &sandbox)?;
+    }
+    Ok(sandbox)
+}
+
+fn at(action: impl Into<String>, errno: Errno) -> Error {
+    Error::Launch {
+        action: action.into(),
+        errno,
+    }
+}
+
+/// Descriptors that take the place of 0, 1 and 2 one after the other must not be among those numbers.
+fn check_numbers(stdio: &Stdio) -> Result<(), Error> {
+    if [&stdio.stdin, &stdio.stdout, &stdio.stderr]
+        .iter()
+        .any(|descriptor| descriptor.as_raw_fd() < 3)
+    {
+        return Err(at("pass on standard input and output", Errno::EBADF));
+    }
+    Ok(())
+}
+
+fn make_cgroup(plan: &Plan, prepared: &mut Prepared) -> Result<Option<Cgroup>, Error> {
+    let Some(linux) = plan.spec.linux() else {
+        return Ok(None);
+    };
+    let Some(resources) = linux.resources() else {
+        return Ok(None);
+    };
+    let request = cgroup::Request {
+        path: linux.cgroups_path().clone(),
+        ..cgroup::Request::default()
+    };
+    let cgroup = match Cgroup::create(&plan.id, resources, &request) {
+        Err(_) if plan.best_effort => {
+            prepared.limit_without_cgroup(resources);
+            None
+        }
+        result => result?,
+    };
+    if cgroup.as_ref().is_some_and(Cgroup::needs_join) {
+        prepared.join_cgroup_late();
+    }
+    Ok(cgroup)
+}
+
+/// A host tree that only the supervisor may open.
+enum Request<'a> {
+    /// A directory of the root, seen through the sandbox's own id map.
+    Root(&'a CStr),
+    /// A bind mount's source.
+    Bind {
+        request: &'a TreeRequest,
+        recursive: bool,
+        attributes: u64,
+    },
+}
+
+fn tree_requests(prepared: &Prepared) -> Vec<Request<'_>> {
+    if !prepared.identity.loses_the_callers_rights() {
+        return Vec::new();
+    }
+    let binds = prepared
+        .mounts
+        .iter()
+        .filter_map(mount::MountStep::tree_request);
+    prepared
+        .root
+        .tree_requests()
+        .map(Request::Root)
+        .chain(binds.map(|(request, recursive, attributes)| Request::Bind {
+            request,
+            recursive,
+            attributes,
+        }))
+        .collect()
+}
+
+/// Does for a waiting PID 1 what it may not do itself: ids, cgroup, trees. Then lets it go on.
+fn assist(prepared: &Prepared, sandbox: &Sandbox) -> Result<(), Error> {
+    prepared.identity.map_for(sandbox.pid)?;
+    if let Some(cgroup) = sandbox.cgroup.as_ref().filter(|cgroup| cgroup.needs_join()) {
+        cgroup.join_v1(sandbox.pid)?;
+    }
+    let requests = tree_requests(prepared);
+    if requests.len() > sys::MOST_DESCRIPTORS {
+        return Err(Error::Unsupported {
+            what: format!("{} bind mounts", requests.len()),
+            why: format!("at most {} are possible", sys::MOST_DESCRIPTORS - 2),
+        });
+    }
+    let mut trees = Vec::with_capacity(requests.len());
+    for request in &requests {
+        trees.push(open_tree(request, prepared, sandbox.pid)?);
+    }
+    let numbers: Vec<RawFd> = trees.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let control: &[ControlMessage<'_>] = if numbers.is_empty() { &[] } else { &rights };
+    let byte = [IoSlice::new(&[1])];
+    match sendmsg::<()>(
+        sandbox.control.as_raw_fd(),
+        &byte,
+        control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    ) {
+        // PID 1 has failed already: its own report says why.
+        Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        Err(errno) => Err(at("let the sandbox's init process go on", errno)),
+    }
+}
+
+fn open_tree(request: &Request<'_>, prepared: &Prepared, pid: i32) -> Result<OwnedFd, Error> {
+    match request {
+        Request::Root(path) => {
+            let tree = mount::clone_tree(path, false, 0)
+                .map_err(|errno| at(format!("open {}", path.to_string_lossy()), errno))?;
+            let namespace = idmap::user_namespace_of(pid)?;
+            match map_ids(&tree, false, &namespace) {
+                // A file system without id-mapped mounts (mount_setattr(2)): files show the host's owners, and are
+                // readable as far as others may read them.
+                Err(Errno::EINVAL) => Ok(tree),
+                result => result
+                    .map(|()| tree)
+                    .map_err(|errno| at(format!("map ids of {}", path.to_string_lossy()), errno)),
+            }
+        }
+        Request::Bind {
+            request,
+            recursive,
+            attributes,
+        } => {
+            let path = request.source.to_string_lossy();
+            let tree = mount::clone_tree(&request.source, *recursive, *attributes)
+                .map_err(|errno| at(format!("mount {path}"), errno))?;
+            if let Some((uids, gids)) = &request.map {
+                let (uids, gids) = prepared.identity.on_disk(uids, gids)?;
+                let namespace = idmap::user_namespace(&uids, &gids)?;
+                map_ids(&tree, *recursive, &namespace).map_err(|errno| match errno {
+                    Errno::EINVAL => Error::Unsupported {
+                        what: format!("the mount of {path}"),
+                        why: "its file system has no id-mapped mounts, so files could not be given their owner; \
+                              put it on ext4, xfs, btrfs or tmpfs, or run palisade as an ordinary user"
+                            .into(),
+                    },
+                    errno => at(format!("map ids of {path}"), errno),
+                })?;
+            }
+            Ok(tree)
+        }
+    }
+}
+
+fn map_ids(tree: &OwnedFd, recursive: bool, namespace: &OwnedFd) -> nix::Result<()> {
+    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    let attributes = MountAttributes {
+        set: attribute::IDMAP,
+        userns_fd: namespace.as_raw_fd().unsigned_abs().into(),
+        ..MountAttributes::default()
+    };
+    sys::mount_setattr(tree.as_fd(), flags, &attributes)
+}

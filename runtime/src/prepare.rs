@@ -1,0 +1,487 @@
+//! From a [`Plan`] to what the set-up needs: every string NUL-terminated, every flag a number, every list in order.
+//!
+//! Everything that can fail without the kernel fails here, before anything is changed; after it nothing allocates.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
+
+use crate::capabilities::Capabilities;
+use crate::cgroup::fallback_rlimits;
+use crate::idmap::Identity;
+use crate::landlock::PreparedLandlock;
+use crate::mount::MountStep;
+use crate::plan::{Plan, Root, Upper};
+use crate::sys::{Pointers, Rlimit};
+use crate::{Error, mount};
+
+/// A Plan in the form the set-up reads.
+pub(crate) struct Prepared {
+    pub(crate) namespaces: u64,
+    /// The supervisor moves PID 1 into its cgroup.
+    pub(crate) joins_cgroup: bool,
+    /// The cgroup namespace is made only after the cgroup was joined.
+    pub(crate) late_cgroup_namespace: bool,
+    pub(crate) identity: Identity,
+    pub(crate) root: PreparedRoot,
+    pub(crate) files: Vec<PreparedFile>,
+    pub(crate) mounts: Vec<MountStep>,
+    /// Devices bound from the host, as paths relative to the root.
+    pub(crate) devices: Vec<mount::Device>,
+    /// Whether the usual links are made in a new /dev.
+    pub(crate) dev_links: Option<usize>,
+    /// Hidden paths that are not in a new /proc.
+    pub(crate) masked: Vec<CString>,
+    /// Read-only paths that are not in a new /proc.
+    pub(crate) read_only: Vec<CString>,
+    pub(crate) root_read_only: bool,
+    pub(crate) hostname: Option<CString>,
+    pub(crate) loopback: bool,
+    pub(crate) cwd: PreparedPath,
+    /// Whether a missing working directory is made: not where it would appear in a bind-mounted host directory.
+    pub(crate) make_cwd: bool,
+    pub(crate) terminal: bool,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) umask: u32,
+    pub(crate) rlimits: Vec<(Rlimit, CString)>,
+    pub(crate) landlock: Option<PreparedLandlock>,
+    pub(crate) seccomp: Vec<palisade_policies::Program>,
+    /// The seccomp programs came from the user, and may forbid even to look at what holds.
+    pub(crate) custom_seccomp: bool,
+    /// How many seccomp filters the caller itself runs under.
+    pub(crate) inherited_filters: u64,
+    pub(crate) ignored_signals: Vec<i32>,
+    /// The files to try, in order, with execve(2).
+    pub(crate) candidates: Vec<CString>,
+    pub(crate) argv: Pointers,
+    pub(crate) envp: Pointers,
+}
+
+/// How the root file system is made.
+pub(crate) enum PreparedRoot {
+    Overlay {
+        /// The directory that the lower directories' names are relative to.
+        base: CString,
+        /// Lower directories, topmost first.
+        lower: Vec<CString>,
+        /// Options for the scratch tmpfs, or the host directory of `upper` and `work`.
+        upper: PreparedUpper,
+    },
+    Tmpfs {
+        size: CString,
+        links: Vec<(PreparedPath, CString)>,
+    },
+}
+
+pub(crate) enum PreparedUpper {
+    Tmpfs { size: CString },
+    Directory(CString),
+}
+
+/// A path inside the sandbox, relative to its root, with the names that lead to it.
+#[derive(Debug)]
+pub(crate) struct PreparedPath {
+    /// Without the leading slash; `.` for the root itself.
+    pub(crate) path: CString,
+    /// Every directory on the way, shortest first, the path itself excluded.
+    pub(crate) parents: Vec<CString>,
+}
+
+pub(crate) struct PreparedFile {
+    pub(crate) path: PreparedPath,
+    pub(crate) contents: Vec<u8>,
+    pub(crate) mode: u32,
+}
+
+/// A C string of `value`, which is `what` to the user.
+pub(crate) fn c_string(what: &'static str, value: impl AsRef<OsStr>) -> Result<CString, Error> {
+    let value = value.as_ref();
+    CString::new(value.as_bytes()).map_err(|_| Error::Nul {
+        what,
+        value: value.to_string_lossy().chars().take(60).collect(),
+    })
+}
+
+impl PreparedPath {
+    /// An absolute path inside the sandbox without `..`.
+    pub(crate) fn new(what: &'static str, path: &Path) -> Result<Self, Error> {
+        let mut walked = PathBuf::new();
+        let mut parents = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::RootDir | Component::CurDir => {}
+                Component::Normal(name) => {
+                    if !walked.as_os_str().is_empty() {
+                        parents.push(c_string(what, &walked)?);
+                    }
+                    walked.push(name);
+                }
+                Component::ParentDir | Component::Prefix(_) => return Err(not_inside(what, path)),
+            }
+        }
+        if !path.is_absolute() {
+            return Err(not_inside(what, path));
+        }
+        if walked.as_os_str().is_empty() {
+            walked.push(".");
+        }
+        Ok(Self {
+            path: c_string(what, &walked)?,
+            parents,
+        })
+    }
+}
+
+fn not_inside(what: &'static str, path: &Path) -> Error {
+    Error::Unsupported {
+        what: format!("{what} {}", path.display()),
+        why: "it must be an absolute path without ..".into(),
+    }
+}
+
+impl Prepared {
+    pub(crate) fn new(plan: &Plan) -> Result<Self, Error> {
+        let spec = &plan.spec;
+        let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
+        let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+        let identity = Identity::new(linux, process.user())?;
+        let mounts = mount::steps(spec, &identity)?;
+        let devices = mount::devices(linux, &mounts)?;
+        let namespaces = namespaces(spec)?;
+        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+        let (masked, read_only) = mount::paths_outside_proc(linux, &mounts)?;
+        let inherited = Inherited::read();
+        Ok(Self {
+            joins_cgroup: false,
+            late_cgroup_namespace: false,
+            loopback: namespaces & libc::CLONE_NEWNET as u64 != 0,
+            namespaces,
+            identity,
+            root: prepare_root(&plan.root)?,
+            files: plan
+                .files
+                .iter()
+                .map(prepare_file)
+                .collect::<Result<_, _>>()?,
+            dev_links: mounts.iter().position(|m| m.is_new_dev()),
+            devices,
+            masked,
+            read_only,
+            root_read_only: spec
+                .root()
+                .as_ref()
+                .and_then(oci_spec::runtime::Root::readonly)
+                .unwrap_or(false),
+            hostname: spec
+                .hostname()
+                .as_ref()
+                .map(|name| c_string("host name", name))
+                .transpose()?,
+            cwd: PreparedPath::new("working directory", process.cwd())?,
+            make_cwd: !mount::below_a_bind(&mounts, process.cwd()),
+            terminal: process.terminal().unwrap_or(false),
+            mounts,
+            capabilities: Capabilities::new(process.capabilities().as_ref()),
+            no_new_privileges,
+            umask: process.user().umask().unwrap_or(0o022),
+            rlimits: rlimits(process)?,
+            landlock: plan
+                .landlock
+                .as_deref()
+                .map(|rules| PreparedLandlock::new(rules, plan.best_effort))
+                .transpose()?
+                .flatten(),
+            seccomp: plan.seccomp.clone(),
+            custom_seccomp: plan.custom_seccomp,
+            inherited_filters: inherited.filters,
+            ignored_signals: inherited.ignored_signals,
+            candidates: candidates(process)?,
+            argv: strings("argument", process.args().as_deref().unwrap_or_default())?,
+            envp: strings(
+                "environment variable",
+                process.env().as_deref().unwrap_or_default(),
+            )?,
+        })
+    }
+
+    /// Whether PID 1 must wait for the supervisor before it may go on.
+    pub(crate) fn needs_supervisor(&self) -> bool {
+        self.identity.mapped_by_supervisor() || self.joins_cgroup
+    }
+
+    /// The supervisor will move PID 1 into its cgroup. The cgroup namespace is made after that: its root must be the
+    /// sandbox's own cgroup, not the caller's (cgroup_namespaces(7)).
+    pub(crate) fn join_cgroup_late(&mut self) {
+        let cgroup_namespace = libc::CLONE_NEWCGROUP as u64;
+        self.joins_cgroup = true;
+        self.late_cgroup_namespace = self.namespaces & cgroup_namespace != 0;
+        self.namespaces &= !cgroup_namespace;
+    }
+
+    /// What rlimits can do in place of a cgroup, where the user goes on without one.
+    pub(crate) fn limit_without_cgroup(&mut self, resources: &LinuxResources) {
+        for limit in fallback_rlimits(resources) {
+            let rlimit = Rlimit {
+                resource: limit.resource as u32,
+                soft: limit.value,
+                hard: limit.value,
+            };
+            let name = CString::new(format!("{:?}", limit.resource)).unwrap_or_default();
+            self.rlimits.push((rlimit, name));
+        }
+    }
+}
+
+fn missing(part: &str) -> Error {
+    Error::Unsupported {
+        what: "the runtime configuration".into(),
+        why: format!("it has no `{part}`"),
+    }
+}
+
+fn namespaces(spec: &Spec) -> Result<u64, Error> {
+    let mut flags = 0;
+    let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+    for namespace in linux.namespaces().as_deref().unwrap_or_default() {
+        if let Some(path) = namespace.path() {
+            return Err(Error::Unsupported {
+                what: format!("{} namespace {}", namespace.typ(), path.display()),
+                why: "joining an existing namespace is not supported".into(),
+            });
+        }
+        flags |= match namespace.typ() {
+            LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
+            LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
+            LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
+            LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
+            LinuxNamespaceType::User => libc::CLONE_NEWUSER,
+            LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
+            LinuxNamespaceType::Network => libc::CLONE_NEWNET,
+            LinuxNamespaceType::Time => libc::CLONE_NEWTIME,
+        } as u64;
+    }
+    for (flag, name) in [(libc::CLONE_NEWNS, "mount"), (libc::CLONE_NEWPID, "pid")] {
+        if flags & flag as u64 == 0 {
+            return Err(Error::Unsupported {
+                what: format!("no {name} namespace"),
+                why: "a sandbox always has its own".into(),
+            });
+        }
+    }
+    Ok(flags)
+}
+
+fn prepare_root(root: &Root) -> Result<PreparedRoot, Error> {
+    let size = |bytes: u64| c_string("size", bytes.to_string());
+    Ok(match root {
+        Root::Overlay { lower, upper } => {
+            let base = common_parent(lower);
+            let lower = lower
+                .iter()
+                .map(|path| {
+                    let relative = path
+                        .strip_prefix(&base)
+                        .ok()
+                        .filter(|p| !p.as_os_str().is_empty());
+                    c_string("layer", relative.map_or(Path::new("."), |p| p))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            if lower.is_empty() {
+                return Err(Error::Unsupported {
+                    what: "an image without layers".into(),
+                    why: "there is nothing to run".into(),
+                });
+            }
+            PreparedRoot::Overlay {
+                base: c_string("layer", &base)?,
+                lower,
+                upper: match upper {
+                    Upper::Tmpfs { size: bytes } => PreparedUpper::Tmpfs {
+                        size: size(*bytes)?,
+                    },
+                    Upper::Directory(path) => {
+                        PreparedUpper::Directory(c_string("writable layer", path)?)
+                    }
+                },
+            }
+        }
+        Root::Tmpfs { size: bytes, links } => PreparedRoot::Tmpfs {
+            size: size(*bytes)?,
+            links: links
+                .iter()
+                .map(|(link, target)| {
+                    Ok((PreparedPath::new("link", link)?, c_string("link", target)?))
+                })
+                .collect::<Result<_, Error>>()?,
+        },
+    })
+}
+
+/// The longest directory that holds all of `paths`; for a single path, that path.
+fn common_parent(paths: &[PathBuf]) -> PathBuf {
+    let Some((first, rest)) = paths.split_first() else {
+        return PathBuf::from("/");
+    };
+    let mut base = first.as_path();
+    for path in rest {
+        while !path.starts_with(base) {
+            base = base.parent().unwrap_or(Path::new("/"));
+        }
+    }
+    base.to_owned()
+}
+
+fn prepare_file(file: &crate::plan::File) -> Result<PreparedFile, Error> {
+    Ok(PreparedFile {
+        path: PreparedPath::new("file", &file.path)?,
+        contents: file.contents.clone(),
+        mode: file.mode,
+    })
+}
+
+fn strings(what: &'static str, values: &[String]) -> Result<Pointers, Error> {
+    Ok(Pointers::new(
+        values
+            .iter()
+            .map(|value| c_string(what, value))
+            .collect::<Result<_, _>>()?,
+    ))
+}
+
+/// The files that execve(2) tries for the command, as execvp(3) would with the sandbox's PATH.
+fn candidates(process: &Process) -> Result<Vec<CString>, Error> {
+    let args = process.args().as_deref().unwrap_or_default();
+    let program = args.first().ok_or_else(|| Error::Unsupported {
+        what: "an empty command".into(),
+        why: "neither the command line nor the image names one".into(),
+    })?;
+    if program.contains('/') {
+        return Ok(vec![c_string("command", program)?]);
+    }
+    let path = process
+        .env()
+        .iter()
+        .flatten()
+        .find_map(|v| v.strip_prefix("PATH="))
+        .unwrap_or("/usr/local/bin:/usr/bin:/bin");
+    if program.is_empty() {
+        return Ok(vec![c_string("command", "")?]);
+    }
+    path.split(':')
+        .filter(|directory| directory.starts_with('/'))
+        .map(|directory| {
+            c_string(
+                "command",
+                format!("{}/{program}", directory.trim_end_matches('/')),
+            )
+        })
+        .collect()
+}
+
+fn rlimits(process: &Process) -> Result<Vec<(Rlimit, CString)>, Error> {
+    use oci_spec::runtime::PosixRlimitType as Type;
+    let mut limits = Vec::new();
+    for limit in process.rlimits().as_deref().unwrap_or_default() {
+        let resource = match limit.typ() {
+            Type::RlimitCpu => libc::RLIMIT_CPU,
+            Type::RlimitFsize => libc::RLIMIT_FSIZE,
+            Type::RlimitData => libc::RLIMIT_DATA,
+            Type::RlimitStack => libc::RLIMIT_STACK,
+            Type::RlimitCore => libc::RLIMIT_CORE,
+            Type::RlimitRss => libc::RLIMIT_RSS,
+            Type::RlimitNproc => libc::RLIMIT_NPROC,
+            Type::RlimitNofile => libc::RLIMIT_NOFILE,
+            Type::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+            Type::RlimitAs => libc::RLIMIT_AS,
+            Type::RlimitLocks => libc::RLIMIT_LOCKS,
+            Type::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+            Type::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+            Type::RlimitNice => libc::RLIMIT_NICE,
+            Type::RlimitRtprio => libc::RLIMIT_RTPRIO,
+            Type::RlimitRttime => libc::RLIMIT_RTTIME,
+        };
+        limits.push((
+            Rlimit {
+                resource,
+                soft: limit.soft(),
+                hard: limit.hard(),
+            },
+            c_string("resource limit", limit.typ().to_string())?,
+        ));
+    }
+    Ok(limits)
+}
+
+/// What a command inherits from the calling process beyond the Plan.
+struct Inherited {
+    /// Signals that this process ignores: Rust's runtime ignores SIGPIPE, nohup(1) SIGHUP.
+    ignored_signals: Vec<i32>,
+    /// seccomp filters that this process runs under.
+    filters: u64,
+}
+
+impl Inherited {
+    fn read() -> Self {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(str::trim)
+        };
+        let ignored = field("SigIgn:")
+            .and_then(|mask| u64::from_str_radix(mask, 16).ok())
+            .unwrap_or(u64::MAX);
+        let settable = |signal: &i32| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP);
+        Self {
+            ignored_signals: (1..=64)
+                .filter(|signal| ignored & (1 << (signal - 1)) != 0)
+                .filter(settable)
+                .collect(),
+            filters: field("Seccomp_filters:")
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_in_one_directory_are_named_relative_to_it() {
+        let paths = [PathBuf::from("/s/layers/a"), PathBuf::from("/s/layers/b")];
+        assert_eq!(common_parent(&paths), Path::new("/s/layers"));
+        assert_eq!(common_parent(&paths[..1]), Path::new("/s/layers/a"));
+        assert_eq!(common_parent(&["/a/b".into(), "/c".into()]), Path::new("/"));
+    }
+
+    #[test]
+    fn a_path_that_leaves_the_sandbox_is_refused() {
+        assert!(PreparedPath::new("test", Path::new("/a/../../b")).is_err());
+        assert!(PreparedPath::new("test", Path::new("a/b")).is_err());
+    }
+
+    #[test]
+    fn a_path_lists_the_directories_that_lead_to_it() {
+        let path = PreparedPath::new("test", Path::new("/a/b/c")).expect("valid");
+        assert_eq!(path.path.as_c_str(), c"a/b/c");
+        assert_eq!(path.parents, [CString::from(c"a"), CString::from(c"a/b")]);
+        assert_eq!(
+            PreparedPath::new("test", Path::new("/"))
+                .expect("valid")
+                .path
+                .as_c_str(),
+            c"."
+        );
+    }
+
+    #[test]
+    fn the_signal_that_rust_ignores_is_reset_for_the_command() {
+        assert!(Inherited::read().ignored_signals.contains(&libc::SIGPIPE));
+    }
+}

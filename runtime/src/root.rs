@@ -1,0 +1,153 @@
+//! The root file system: an overlay of layers, or an empty tmpfs, attached on top of the host's root until pivot_root.
+//!
+//! It is attached before anything is mounted in it, as some kernels refuse mounts in a detached tree.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::fchdir;
+
+use crate::control::Step;
+use crate::failure::{Failure, Try};
+use crate::mount::{FdPath, attribute};
+use crate::prepare::{PreparedRoot, PreparedUpper};
+use crate::sys;
+
+/// Trees of the root that the supervisor opened: the layers' directory, and the writable layer's.
+#[derive(Default)]
+pub(crate) struct RootTrees {
+    pub(crate) base: Option<OwnedFd>,
+    pub(crate) upper: Option<OwnedFd>,
+}
+
+impl PreparedRoot {
+    /// The host directories that the supervisor opens where PID 1 lacks the caller's rights: base, then upper.
+    pub(crate) fn tree_requests(&self) -> impl Iterator<Item = &CStr> {
+        let (base, upper) = match self {
+            Self::Tmpfs { .. } => (None, None),
+            Self::Overlay {
+                base,
+                upper: PreparedUpper::Tmpfs { .. },
+                ..
+            } => (Some(base), None),
+            Self::Overlay {
+                base,
+                upper: PreparedUpper::Directory(upper),
+                ..
+            } => (Some(base), Some(upper)),
+        };
+        base.into_iter()
+            .chain(upper)
+            .map(std::ffi::CString::as_c_str)
+    }
+}
+
+/// Makes and attaches the root; returns a descriptor on it.
+pub(crate) fn attach<'p>(
+    root: &'p PreparedRoot,
+    trees: &RootTrees,
+) -> Result<OwnedFd, Failure<'p>> {
+    match root {
+        PreparedRoot::Tmpfs { size, .. } => attach_tmpfs(size, c"0755"),
+        PreparedRoot::Overlay { base, lower, upper } => {
+            let upper = match upper {
+                PreparedUpper::Tmpfs { size } => {
+                    let scratch = attach_tmpfs(size, c"0700")?;
+                    for name in [c"upper", c"work"] {
+                        mkdirat(&scratch, name, Mode::from_bits_truncate(0o755))
+                            .or_fail(Step::Scratch, name)?;
+                    }
+                    scratch
+                }
+                PreparedUpper::Directory(path) => open_directory(path, trees.upper.as_ref())?,
+            };
+            let base = open_directory(base, trees.base.as_ref())?;
+            let overlay = overlay(base.as_fd(), lower, upper.as_fd())?;
+            attach_mount(overlay)
+        }
+    }
+}
+
+/// The directory at `path`, or the tree that the supervisor has opened for it, attached so that the overlay may use it.
+fn open_directory<'p>(path: &'p CStr, tree: Option<&OwnedFd>) -> Result<OwnedFd, Failure<'p>> {
+    match tree {
+        Some(tree) => {
+            attach_here(tree.as_fd())?;
+            tree.try_clone().map_err(|_| Failure {
+                step: Step::Overlay,
+                errno: Errno::EMFILE,
+                subject: path,
+            })
+        }
+        None => open(
+            path,
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .or_fail(Step::Overlay, path),
+    }
+}
+
+fn attach_tmpfs<'p>(size: &'p CStr, mode: &'static CStr) -> Result<OwnedFd, Failure<'p>> {
+    let make = || -> nix::Result<OwnedFd> {
+        let context = sys::fsopen(c"tmpfs")?;
+        sys::fsconfig_string(context.as_fd(), c"size", size)?;
+        sys::fsconfig_string(context.as_fd(), c"mode", mode)?;
+        sys::fsconfig_create(context.as_fd())?;
+        sys::fsmount(context.as_fd(), attribute::NOSUID | attribute::NODEV)
+    };
+    attach_mount(make().or_fail(Step::Scratch, size)?)
+}
+
+fn attach_mount(mount: OwnedFd) -> Result<OwnedFd, Failure<'static>> {
+    attach_here(mount.as_fd())?;
+    Ok(mount)
+}
+
+fn attach_here(mount: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
+    sys::move_mount_to_path(mount, c"/").or_fail(Step::AttachRoot, c"")
+}
+
+/// An overlay of `lower`, topmost first, named relative to `base`. `userxattr` is what an unprivileged mounter may use
+/// (kernel documentation, filesystems/overlayfs); layers are unpacked for it.
+fn overlay<'p>(
+    base: BorrowedFd<'_>,
+    lower: &'p [std::ffi::CString],
+    upper: BorrowedFd<'_>,
+) -> Result<OwnedFd, Failure<'p>> {
+    let subject = lower.first().map_or(c"", |first| first.as_c_str());
+    let make = || -> nix::Result<OwnedFd> {
+        let context = sys::fsopen(c"overlay")?;
+        let context = context.as_fd();
+        fchdir(base)?;
+        for layer in lower {
+            sys::fsconfig_string(context, c"lowerdir+", layer)?;
+        }
+        sys::fsconfig_string(
+            context,
+            c"upperdir",
+            FdPath::with_name(upper, "/upper").as_c_str(),
+        )?;
+        sys::fsconfig_string(
+            context,
+            c"workdir",
+            FdPath::with_name(upper, "/work").as_c_str(),
+        )?;
+        sys::fsconfig_flag(context, c"userxattr")?;
+        sys::fsconfig_create(context)?;
+        sys::fsmount(context, attribute::NOSUID | attribute::NODEV)
+    };
+    make().or_fail(Step::Overlay, subject)
+}
+
+/// Makes `root` the root directory and lets go of the host's whole tree. The working directory is the new root.
+pub(crate) fn pivot(root: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
+    fchdir(root).or_fail(Step::PivotRoot, c"")?;
+    sys::pivot_root_here().or_fail(Step::PivotRoot, c"")?;
+    // "." now has the old root stacked on it (pivot_root(2), "pivot_root(".", ".")").
+    umount2(c".", MntFlags::MNT_DETACH).or_fail(Step::PivotRoot, c"(the host's tree)")
+}

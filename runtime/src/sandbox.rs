@@ -1,0 +1,282 @@
+//! A running sandbox, seen from its supervisor.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::cgroup::Cgroup;
+use crate::control::{self, Kind, Record, Step};
+use crate::{Error, sys};
+
+/// Descriptors that become 0, 1 and 2 of the command. Where the plan asks for a terminal they are not used.
+#[derive(Debug)]
+pub struct Stdio {
+    /// Standard input.
+    pub stdin: OwnedFd,
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+}
+
+/// Something that happened in the sandbox.
+#[derive(Debug)]
+pub enum Event {
+    /// The terminal is there: [`Sandbox::terminal`].
+    Terminal,
+    /// Everything is set up and the command is being executed.
+    Started(Protections),
+    /// The command ended. PID 1 ends now as well, and the kernel ends whatever else ran in the sandbox.
+    Exited(Exit),
+}
+
+/// How the command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this status.
+    Code(u8),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The exit status that a shell would show: the code, or 128 + the signal's number.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128_u8.wrapping_add(signal as u8),
+        }
+    }
+}
+
+/// What the kernel said of the command's process just before it executed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protections {
+    /// Lines `name value`, such as `NoNewPrivs 1`, as read back.
+    pub lines: Vec<(String, String)>,
+}
+
+/// What a sandbox used, as far as the kernel tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// User and system CPU time of every process that was waited for, or of the cgroup.
+    pub cpu: Duration,
+    /// Peak memory in bytes: of the cgroup where there is one, else of the largest single process.
+    pub memory_peak: u64,
+    /// How often the kernel's out-of-memory killer struck in the cgroup.
+    pub oom_kills: u64,
+    /// Peak number of processes, where a cgroup counted them.
+    pub pids_peak: Option<u64>,
+    /// How often a process was refused because of the limit on their number.
+    pub pids_denied: u64,
+}
+
+/// A sandbox after its PID 1 has been made. Dropping it kills everything in it.
+#[derive(Debug)]
+pub struct Sandbox {
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) pid: i32,
+    pub(crate) control: OwnedFd,
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) program: std::path::PathBuf,
+    pub(crate) reaped: bool,
+}
+
+impl Sandbox {
+    /// Readable when PID 1 has ended (pidfd_open(2)).
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Process id of PID 1 as the caller sees it.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Readable when [`Sandbox::event`] has something to say.
+    pub fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    /// The master side of the command's terminal, after [`Event::Terminal`].
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The limits' cgroup, where there is one.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// The next event, without waiting; none when there is none now, or none to come.
+    ///
+    /// # Errors
+    /// What kept the command from running; the sandbox is then ending by itself.
+    pub fn event(&mut self) -> Result<Option<Event>, Error> {
+        let received = match control::receive(self.control.as_fd()) {
+            Ok(received) => received,
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNRESET) => None,
+            Err(errno) => {
+                return Err(Error::Launch {
+                    action: "read from the sandbox's init process".into(),
+                    errno,
+                });
+            }
+        };
+        let Some((record, descriptor)) = received else {
+            return Ok(None);
+        };
+        match record.kind {
+            Kind::Terminal => {
+                self.terminal = descriptor;
+                Ok(Some(Event::Terminal))
+            }
+            Kind::Started => Ok(Some(Event::Started(Protections::parse(record.text())))),
+            Kind::Exited => Ok(Some(Event::Exited(exit(record.value)))),
+            Kind::Differs => Err(Error::NotAsPlanned(text(&record))),
+            Kind::Failed => Err(self.failure(&record)),
+        }
+    }
+
+    fn failure(&self, record: &Record) -> Error {
+        let errno = Errno::from_raw(record.value);
+        let subject = text(record);
+        match Step::from_number(record.step) {
+            Some(Step::Exec) if matches!(errno, Errno::ENOENT | Errno::ENOTDIR) => {
+                Error::NotFound {
+                    program: self.program.clone(),
+                    interpreter: Some(subject).filter(|s| !s.is_empty()),
+                }
+            }
+            Some(Step::Exec) => Error::NotExecutable {
+                program: self.program.clone(),
+                errno,
+            },
+            Some(step) => Error::Setup {
+                step,
+                subject,
+                errno,
+            },
+            None => Error::InitLost(format!("it reported an unknown step {}", record.step)),
+        }
+    }
+
+    /// Sends `signal` to PID 1, which passes it on to the command.
+    ///
+    /// # Errors
+    /// Never because the sandbox has already ended.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        match sys::pidfd_send_signal(self.pidfd(), signal) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(Error::Launch {
+                action: format!("send signal {signal} to the sandbox"),
+                errno,
+            }),
+        }
+    }
+
+    /// Ends every process of the sandbox with SIGKILL.
+    ///
+    /// # Errors
+    /// As for [`Sandbox::signal`].
+    pub fn kill(&self) -> Result<(), Error> {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill()?;
+        }
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Waits for the end of PID 1, and with it of every process of the sandbox, and removes the cgroup.
+    ///
+    /// # Errors
+    /// The sandbox's processes are gone even if the cgroup could not be removed.
+    pub fn finish(mut self) -> Result<Usage, Error> {
+        let rusage = self.reap()?;
+        let seconds = |t: libc::timeval| {
+            Duration::from_secs(t.tv_sec.unsigned_abs())
+                + Duration::from_micros(t.tv_usec.unsigned_abs())
+        };
+        let mut usage = Usage {
+            cpu: seconds(rusage.ru_utime) + seconds(rusage.ru_stime),
+            memory_peak: rusage.ru_maxrss.unsigned_abs() * 1024,
+            ..Usage::default()
+        };
+        if let Some(cgroup) = self.cgroup.take() {
+            let counted = cgroup.usage();
+            usage.memory_peak = counted.memory_peak.unwrap_or(usage.memory_peak);
+            usage.cpu = counted.cpu_time.unwrap_or(usage.cpu);
+            usage.oom_kills = counted.oom_kills.unwrap_or(0);
+            usage.pids_peak = counted.pids_peak;
+            usage.pids_denied = counted.pids_denied.unwrap_or(0);
+            cgroup.remove()?;
+        }
+        Ok(usage)
+    }
+
+    fn reap(&mut self) -> Result<libc::rusage, Error> {
+        self.reaped = true;
+        loop {
+            match sys::wait4(self.pid, 0) {
+                Ok(Some((_, _, usage))) => return Ok(usage),
+                Ok(None) | Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    return Err(Error::Launch {
+                        action: "wait for the sandbox's end".into(),
+                        errno,
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if !self.reaped {
+            let _ = self.kill();
+            let _ = self.reap();
+        }
+        if let Some(cgroup) = self.cgroup.take() {
+            let _ = cgroup.remove();
+        }
+    }
+}
+
+impl Protections {
+    /// From lines `name value` separated by newlines.
+    fn parse(text: &[u8]) -> Self {
+        let lines = String::from_utf8_lossy(text)
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Self { lines }
+    }
+}
+
+fn text(record: &Record) -> String {
+    String::from_utf8_lossy(record.text()).into_owned()
+}
+
+/// From a raw wait status (wait(2)).
+fn exit(status: i32) -> Exit {
+    if libc::WIFSIGNALED(status) {
+        Exit::Signal(libc::WTERMSIG(status))
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status) as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_shows_as_128_plus_its_number() {
+        assert_eq!(exit(libc::SIGKILL).status(), 137);
+        assert_eq!(exit(3 << 8).status(), 3);
+        assert_eq!(exit(255 << 8).status(), 255);
+    }
+}

@@ -1,0 +1,620 @@
+//! System calls that nix does not wrap. Each function is one call, takes and returns owned or borrowed descriptors, and
+//! allocates nothing, so that all of them may run between clone and exec.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use libc::{c_int, c_long, c_uint, c_ulong};
+use nix::Result;
+use nix::errno::Errno;
+use palisade_policies::Instruction;
+
+/// Turns the result of a system call into a descriptor.
+fn descriptor(result: c_long) -> Result<OwnedFd> {
+    let fd = Errno::result(result)?;
+    // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+fn done(result: c_long) -> Result<()> {
+    Errno::result(result).map(drop)
+}
+
+/// Which side of a clone this is.
+pub(crate) enum Cloned {
+    Parent { pid: i32, pidfd: OwnedFd },
+    Child,
+}
+
+// Flags of linux/sched.h beyond 32 bits; the constants of the libc crate overflow.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// clone3(2) as a fork: the child runs on a copy of the caller's memory, with handlers reset to their defaults.
+/// With `cgroup` the child starts inside that cgroup v2 directory.
+///
+/// The caller must have one thread, or the child may do only what is async-signal-safe.
+pub(crate) fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let mut flags = flags | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
+    if cgroup.is_some() {
+        flags |= CLONE_INTO_CGROUP;
+    }
+    // SAFETY: clone_args is plain data; all-zero is "nothing asked".
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
+    // SAFETY: without CLONE_VM and with no stack given this is fork: the child continues here on its own copy of memory.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    match Errno::result(result)? {
+        0 => Ok(Cloned::Child),
+        pid => Ok(Cloned::Parent {
+            pid: pid as i32,
+            // SAFETY: CLONE_PIDFD has stored a new descriptor that nobody else knows.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+    }
+}
+
+/// Runs `body` in a child that shares this process's memory while the caller stands still (clone(2) with CLONE_VM and
+/// CLONE_VFORK), until the child has executed a program or ended. Returns the child's process id.
+///
+/// `body` must not return normally for success: it executes a program; what it returns is the exit status if that failed.
+/// It may write only memory that the caller expects it to write, and must not unwind or allocate.
+pub(crate) fn vfork<F: FnMut() -> c_int>(stack: &mut [u8], body: &mut F) -> Result<i32> {
+    extern "C" fn enter<F: FnMut() -> c_int>(argument: *mut libc::c_void) -> c_int {
+        // SAFETY: `argument` is the `&mut F` passed below; the parent is suspended, so nobody else uses it.
+        let body = unsafe { &mut *argument.cast::<F>() };
+        body()
+    }
+    let top = stack.as_mut_ptr_range().end;
+    // SAFETY: the pointer stays inside, or one past the end of, `stack`; the ABI wants 16-byte alignment.
+    let top = unsafe { top.sub(top as usize % 16) };
+    // SAFETY: the child has a stack of its own, and the parent does not run until the child no longer uses this memory.
+    let result = unsafe {
+        libc::clone(
+            enter::<F>,
+            top.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (body as *mut F).cast(),
+        )
+    };
+    Errno::result(result)
+}
+
+/// Ends this process at once, running no destructor and no exit handler.
+pub(crate) fn exit_now(status: c_int) -> ! {
+    // SAFETY: _exit(2) is always safe; it does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// open_tree(2).
+pub(crate) fn open_tree(dir: BorrowedFd<'_>, path: &CStr, flags: c_uint) -> Result<OwnedFd> {
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    descriptor(unsafe {
+        libc::syscall(
+            libc::SYS_open_tree,
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            flags | libc::O_CLOEXEC as c_uint,
+        )
+    })
+}
+
+/// move_mount(2) of the mount behind `mount` onto what `target` refers to.
+pub(crate) fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    const BOTH_BY_FD: c_uint = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are empty static strings.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            target.as_raw_fd(),
+            c"".as_ptr(),
+            BOTH_BY_FD,
+        )
+    })
+}
+
+/// move_mount(2) of the mount behind `mount` onto a path.
+pub(crate) fn move_mount_to_path(mount: BorrowedFd<'_>, target: &CStr) -> Result<()> {
+    // SAFETY: the paths are NUL-terminated and outlive the call.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    })
+}
+
+const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 0x4;
+const MOVE_MOUNT_T_EMPTY_PATH: c_uint = 0x40;
+
+/// Attributes for mount_setattr(2), as in linux/mount.h.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct MountAttributes {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    pub(crate) propagation: u64,
+    pub(crate) userns_fd: u64,
+}
+
+/// mount_setattr(2) on the mount behind `mount`, with `AT_RECURSIVE` where `flags` says so.
+pub(crate) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    flags: c_int,
+    attributes: &MountAttributes,
+) -> Result<()> {
+    mount_setattr_at(
+        mount.as_raw_fd(),
+        c"",
+        flags | libc::AT_EMPTY_PATH,
+        attributes,
+    )
+}
+
+/// Makes every mount below `/` private (mount_namespaces(7)).
+pub(crate) fn make_all_private() -> Result<()> {
+    let attributes = MountAttributes {
+        propagation: libc::MS_PRIVATE,
+        ..MountAttributes::default()
+    };
+    mount_setattr_at(libc::AT_FDCWD, c"/", libc::AT_RECURSIVE, &attributes)
+}
+
+fn mount_setattr_at(
+    dir: RawFd,
+    path: &CStr,
+    flags: c_int,
+    attributes: &MountAttributes,
+) -> Result<()> {
+    // SAFETY: path and attributes outlive the call, and the size is that of the structure.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            dir,
+            path.as_ptr(),
+            flags as c_uint,
+            std::ptr::from_ref(attributes),
+            size_of::<MountAttributes>(),
+        )
+    })
+}
+
+/// fsopen(2).
+pub(crate) fn fsopen(kind: &CStr) -> Result<OwnedFd> {
+    // SAFETY: `kind` is NUL-terminated; 1 is FSOPEN_CLOEXEC.
+    descriptor(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), 1) })
+}
+
+/// fsconfig(2) with a key and a string.
+pub(crate) fn fsconfig_string(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Result<()> {
+    // SAFETY: key and value are NUL-terminated; 1 is FSCONFIG_SET_STRING.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            1,
+            key.as_ptr(),
+            value.as_ptr(),
+            0,
+        )
+    })
+}
+
+/// fsconfig(2) with a key alone.
+pub(crate) fn fsconfig_flag(context: BorrowedFd<'_>, key: &CStr) -> Result<()> {
+    // SAFETY: key is NUL-terminated; 0 is FSCONFIG_SET_FLAG, which takes no value.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            0,
+            key.as_ptr(),
+            0,
+            0,
+        )
+    })
+}
+
+/// fsconfig(2): makes the superblock.
+pub(crate) fn fsconfig_create(context: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: 6 is FSCONFIG_CMD_CREATE, which takes neither key nor value.
+    done(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), 6, 0, 0, 0) })
+}
+
+/// fsmount(2): a detached mount with these attributes.
+pub(crate) fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
+    // SAFETY: 1 is FSMOUNT_CLOEXEC.
+    descriptor(unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            1,
+            attributes as c_uint,
+        )
+    })
+}
+
+/// pivot_root(2) with the working directory as both the new root and the place of the old one.
+pub(crate) fn pivot_root_here() -> Result<()> {
+    // SAFETY: both paths are static strings.
+    done(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })
+}
+
+/// close_range(2): closes every descriptor from `first` to `last`, or marks them so with CLOSE_RANGE_CLOEXEC.
+pub(crate) fn close_range(first: c_uint, last: c_uint, flags: c_uint) -> Result<()> {
+    // SAFETY: closing descriptors touches no memory; whoever owned them does not use them again in this process.
+    done(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })
+}
+
+/// The three 64-bit sets of capset(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CapabilitySets {
+    pub(crate) effective: u64,
+    pub(crate) permitted: u64,
+    pub(crate) inheritable: u64,
+}
+
+/// capset(2) for the calling thread.
+pub(crate) fn capset(sets: CapabilitySets) -> Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header: [u32; 2] = [VERSION_3, 0];
+    let low = |set: u64| set as u32;
+    let high = |set: u64| (set >> 32) as u32;
+    let CapabilitySets {
+        effective: e,
+        permitted: p,
+        inheritable: i,
+    } = sets;
+    let data: [u32; 6] = [low(e), low(p), low(i), high(e), high(p), high(i)];
+    // SAFETY: header and data have the layout of struct __user_cap_header and two struct __user_cap_data.
+    done(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) })
+}
+
+/// prctl(2) with integer arguments only.
+pub(crate) fn prctl(option: c_int, a: c_ulong, b: c_ulong) -> Result<c_int> {
+    // SAFETY: the options used here take integers; unused arguments must be zero.
+    Errno::result(unsafe { libc::prctl(option, a, b, 0 as c_ulong, 0 as c_ulong) })
+}
+
+/// Loads a seccomp filter for the calling thread (seccomp(2)).
+pub(crate) fn seccomp_load(program: &[Instruction]) -> Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: Instruction has the layout of struct sock_filter, and the kernel only reads `len` of them.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    })
+}
+
+/// landlock_create_ruleset(2) attributes, as in linux/landlock.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LandlockRuleset {
+    pub(crate) handled_access_fs: u64,
+    pub(crate) handled_access_net: u64,
+    pub(crate) scoped: u64,
+}
+
+/// landlock_create_ruleset(2). `size` is how much of the structure the running kernel knows.
+pub(crate) fn landlock_create_ruleset(ruleset: &LandlockRuleset, size: usize) -> Result<OwnedFd> {
+    // SAFETY: the structure outlives the call and `size` is at most its size.
+    descriptor(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::from_ref(ruleset),
+            size.min(size_of::<LandlockRuleset>()),
+            0,
+        )
+    })
+}
+
+/// landlock_add_rule(2) for everything beneath `path`.
+pub(crate) fn landlock_add_path(
+    ruleset: BorrowedFd<'_>,
+    path: BorrowedFd<'_>,
+    access: u64,
+) -> Result<()> {
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed_access: u64,
+        parent_fd: i32,
+    }
+    let rule = PathBeneath {
+        allowed_access: access,
+        parent_fd: path.as_raw_fd(),
+    };
+    // SAFETY: the structure has the kernel's packed layout; 1 is LANDLOCK_RULE_PATH_BENEATH.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_raw_fd(),
+            1,
+            &raw const rule,
+            0,
+        )
+    })
+}
+
+/// landlock_restrict_self(2).
+pub(crate) fn landlock_restrict_self(ruleset: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes a descriptor and flags only.
+    done(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) })
+}
+
+/// pidfd_send_signal(2).
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: no siginfo is passed.
+    done(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) })
+}
+
+/// Waits for any child with `options`, as wait4(2): its process id, raw wait status and resource usage; no child state
+/// to report is `Ok(None)`.
+pub(crate) fn wait4(pid: i32, options: c_int) -> Result<Option<(i32, c_int, libc::rusage)>> {
+    let mut status = 0;
+    // SAFETY: rusage is plain data.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call.
+    match Errno::result(unsafe { libc::wait4(pid, &raw mut status, options, &raw mut usage) })? {
+        0 => Ok(None),
+        pid => Ok(Some((pid, status, usage))),
+    }
+}
+
+/// Sets the default action for `signal`.
+pub(crate) fn reset_signal(signal: c_int) -> Result<()> {
+    // SAFETY: sigaction is plain data; all-zero is SIG_DFL with an empty mask.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: no handler of ours can run any more once the default is set.
+    Errno::result(unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) })
+        .map(drop)
+}
+
+/// A resource limit of setrlimit(2).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rlimit {
+    pub(crate) resource: u32,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+/// setrlimit(2).
+pub(crate) fn setrlimit(limit: Rlimit) -> Result<()> {
+    let value = libc::rlimit {
+        rlim_cur: limit.soft,
+        rlim_max: limit.hard,
+    };
+    // SAFETY: `value` outlives the call.
+    Errno::result(unsafe { libc::setrlimit(limit.resource, &raw const value) }).map(drop)
+}
+
+/// Sets the supplementary groups (setgroups(2)) without a library's bookkeeping.
+pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
+    // SAFETY: the slice is valid for its length.
+    done(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
+}
+
+/// setresgid(2) then setresuid(2) of this thread alone, as PID 1 has no other.
+pub(crate) fn set_ids(uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: takes integers only.
+    done(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: as above.
+    done(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
+}
+
+/// Executes `path` (execve(2)); returns only if that failed.
+pub(crate) fn execve(path: &CStr, argv: &Pointers, envp: &Pointers) -> Errno {
+    // SAFETY: both arrays are NULL-terminated and their strings live as long as they do.
+    unsafe { libc::execve(path.as_ptr(), argv.0.as_ptr(), envp.0.as_ptr()) };
+    Errno::last()
+}
+
+/// A NULL-terminated array of C strings that it owns.
+pub(crate) struct Pointers(
+    Vec<*const libc::c_char>,
+    #[allow(dead_code, reason = "keeps the strings alive")] Vec<std::ffi::CString>,
+);
+
+impl Pointers {
+    pub(crate) fn new(strings: Vec<std::ffi::CString>) -> Self {
+        let pointers = strings
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain([std::ptr::null()])
+            .collect();
+        Self(pointers, strings)
+    }
+}
+
+/// Brings up the loopback interface of the current network namespace (netdevice(7)).
+pub(crate) fn loopback_up() -> Result<()> {
+    // SAFETY: takes integers only.
+    let socket = descriptor(c_long::from(unsafe {
+        libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
+    }))?;
+    // SAFETY: ifreq is plain data.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads the structure, which outlives the call.
+    Errno::result(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+    })
+    .map(drop)
+}
+
+/// Unlocks the pseudoterminal behind `master` and opens its other end, without a path (ioctl_tty(2) TIOCGPTPEER).
+pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let unlock: c_int = 0;
+    // SAFETY: TIOCSPTLCK reads an int.
+    Errno::result(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock) })?;
+    // SAFETY: TIOCGPTPEER takes open flags and returns a new descriptor.
+    descriptor(c_long::from(unsafe {
+        libc::ioctl(
+            master.as_raw_fd(),
+            libc::TIOCGPTPEER,
+            libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC,
+        )
+    }))
+}
+
+/// Makes `terminal` the controlling terminal of this session (ioctl_tty(2) TIOCSCTTY).
+pub(crate) fn control_terminal(terminal: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes integers only.
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }).map(drop)
+}
+
+/// dup2(2) onto one of the three standard descriptors.
+pub(crate) fn onto_standard(from: BorrowedFd<'_>, number: RawFd) -> Result<()> {
+    // SAFETY: replaces what 0, 1 or 2 refer to in this process, which is the purpose; no owner of them exists here.
+    Errno::result(unsafe { libc::dup2(from.as_raw_fd(), number) }).map(drop)
+}
+
+/// Blocks every signal, and returns nothing of the old mask: the caller is a child about to replace it anyway.
+pub(crate) fn block_all_signals() -> Result<()> {
+    nix::sys::signal::SigSet::all().thread_set_mask()
+}
+
+/// Waits for the next pending signal of those blocked (sigwaitinfo(2)).
+pub(crate) fn next_signal() -> Result<c_int> {
+    let all = nix::sys::signal::SigSet::all();
+    // SAFETY: the set is valid; no siginfo is asked for.
+    Errno::result(unsafe {
+        libc::sigwaitinfo(std::ptr::from_ref(all.as_ref()), std::ptr::null_mut())
+    })
+}
+
+/// Whether the directory just opened as `dir` holds nothing.
+pub(crate) fn getdents_is_empty(dir: BorrowedFd<'_>) -> Result<bool> {
+    let mut buffer = [0_u64; 32];
+    // SAFETY: the buffer is valid for its size in bytes, and aligned for the records.
+    let length = unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            dir.as_raw_fd(),
+            buffer.as_mut_ptr(),
+            size_of_val(&buffer),
+        )
+    };
+    let length = Errno::result(length)? as usize;
+    // "." and ".." take 24 bytes each; a third entry means that something is there.
+    Ok(length <= 48)
+}
+
+/// Takes ownership of a descriptor that recvmsg(2) has just installed.
+pub(crate) fn received_descriptor(number: RawFd) -> OwnedFd {
+    // SAFETY: SCM_RIGHTS descriptors are new in this process and nobody else knows their number.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// getcwd(2) as the kernel says it: the first byte of the path, which is `(` for a directory outside the root.
+pub(crate) fn getcwd(buffer: &mut [u8]) -> Result<u8> {
+    // SAFETY: the pointer is valid for the length given.
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    Errno::result(length).map(|_| buffer[0])
+}
+
+/// kill(2); a process that has ended is fine.
+pub(crate) fn kill(pid: i32, signal: c_int) {
+    // SAFETY: takes integers only.
+    let _ = unsafe { libc::kill(pid, signal) };
+}
+
+/// sethostname(2).
+pub(crate) fn sethostname(name: &CStr) -> Result<()> {
+    // SAFETY: the pointer is valid for the length given.
+    Errno::result(unsafe { libc::sethostname(name.as_ptr(), name.to_bytes().len()) }).map(drop)
+}
+
+/// landlock_create_ruleset(2) asked for the kernel's ABI version.
+pub(crate) fn landlock_abi() -> Result<i32> {
+    // SAFETY: no structure is passed; 1 is LANDLOCK_CREATE_RULESET_VERSION.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0,
+            1,
+        )
+    })
+    .map(|v| v as i32)
+}
+
+/// The most descriptors that one message can carry (SCM_MAX_FD of the kernel).
+pub(crate) const MOST_DESCRIPTORS: usize = 253;
+
+/// Waits for one byte and the descriptors that come with it; puts them into `into` in order and returns their number,
+/// or none when the other side is gone. Allocates nothing.
+pub(crate) fn receive_go(
+    socket: BorrowedFd<'_>,
+    into: &mut [Option<OwnedFd>],
+) -> Result<Option<usize>> {
+    let mut byte = [0_u8; 1];
+    let mut part = libc::iovec {
+        iov_base: byte.as_mut_ptr().cast(),
+        iov_len: 1,
+    };
+    // Room for the header and MOST_DESCRIPTORS numbers of four bytes, aligned as a cmsghdr must be.
+    let mut space = [0_u64; 4 + MOST_DESCRIPTORS / 2];
+    // SAFETY: msghdr is plain data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = space.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&space);
+    // SAFETY: every pointer in the message is valid for its length.
+    let received = Errno::result(unsafe {
+        libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC)
+    })?;
+    if received == 0 {
+        return Ok(None);
+    }
+    let mut count = 0;
+    // SAFETY: the kernel has filled in the control buffer that the message describes.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !header.is_null() {
+        // SAFETY: a non-null header of CMSG_FIRSTHDR or CMSG_NXTHDR lies inside the buffer.
+        let control = unsafe { &*header };
+        if control.cmsg_level == libc::SOL_SOCKET && control.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: the data of a header starts inside the buffer; the length is what the kernel wrote.
+            let (data, overhead) = unsafe {
+                (
+                    libc::CMSG_DATA(header).cast::<RawFd>(),
+                    libc::CMSG_LEN(0) as usize,
+                )
+            };
+            for index in 0..(control.cmsg_len - overhead) / size_of::<RawFd>() {
+                // SAFETY: `index` is below the number of descriptors in this header.
+                let number = unsafe { data.add(index).read_unaligned() };
+                *into.get_mut(count).ok_or(Errno::EMSGSIZE)? = Some(received_descriptor(number));
+                count += 1;
+            }
+        }
+        // SAFETY: `header` came from this message.
+        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+    }
+    Ok(Some(count))
+}
