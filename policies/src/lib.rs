@@ -2,113 +2,78 @@
 //!
 //! A [`Policy`] is plain data. It is built in ([`Policy::builtin`], which parses nothing), read from a file
 //! ([`Policy::load`]), or made from another one by changing its fields; [`Policy::check_refined`] and
-//! [`Policy::pinned_by`] then say whether that was allowed. [`Policy::path_rules`] and [`Policy::seccomp`] are what the
-//! runtime enforces.
+//! [`Policy::pinned_by`] then say whether that was allowed. [`Policy::path_rules`], [`Policy::masked_paths`] and
+//! [`Policy::seccomp`] are what the runtime enforces.
+//!
+//! ```
+//! use palisade_policies::{Pins, Policy};
+//! use std::path::Path;
+//!
+//! let policy = Policy::builtin("default").expect("it is built in");
+//! let mut refined = policy.clone();
+//! refined.limits.memory = Some(512 << 20);
+//! policy.check_refined(&refined)?;
+//! let (refined, lowered) = refined.pinned_by(&Pins::load(Path::new(Pins::DIRECTORY))?);
+//! for change in &lowered {
+//!     println!("{change}");
+//! }
+//! assert_eq!(refined.seccomp()?.len(), 1);
+//! # Ok::<(), palisade_policies::Error>(())
+//! ```
 
+mod builtin;
+mod canonical;
+mod difference;
 mod error;
+mod file;
+mod filter;
+mod format;
+mod keys;
 pub mod landlock;
+mod nearest;
+mod pins;
 mod policy;
+mod profile;
 mod program;
-pub mod seccomp;
+mod quantity;
+mod reader;
 
+use std::borrow::Cow;
+
+pub use difference::{Difference, Direction};
 pub use error::Error;
+pub use keys::{KEYS, Key};
+pub use pins::{Lowered, Pins};
 pub use policy::{
     Base, Denied, Environment, Filesystem, Flags, IoLimit, Limits, Network, NetworkMode, Policy,
     Rlimit, RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
 };
 pub use program::{Instruction, Program};
+pub use quantity::{format_duration, format_size, parse_duration, parse_size};
 
-// API sketch: bodies follow.
-#[allow(missing_docs, clippy::all, clippy::pedantic, unused_variables)]
-mod sketch {
-    use super::*;
-    use std::path::Path;
-    impl Policy {
-        /// Built-in by name; microseconds.
-        pub fn builtin(name: &str) -> Option<Policy> {
-            todo!()
+/// System call filters: tables of rules, their compilation, and seccomp profiles of users.
+pub mod seccomp {
+    pub use crate::filter::{
+        Action, Comparison, Condition, MOST_INSTRUCTIONS, Rule, Table, Width, compile, tables,
+        x86_64,
+    };
+    pub use crate::profile::from_json;
+}
+
+impl Policy {
+    /// The seccomp programs to load, in this order. There is one. It is static data unless the policy refines its base
+    /// or keeps capabilities, which add what Docker's profile adds for them.
+    ///
+    /// # Errors
+    /// [`Error::ProgramTooLong`].
+    pub fn seccomp(&self) -> Result<Vec<Program>, Error> {
+        let syscalls = &self.syscalls;
+        if syscalls.allow.is_empty() && syscalls.deny.is_empty() && self.capabilities.is_empty() {
+            return Ok(vec![Program(Cow::Borrowed(builtin::program(
+                syscalls.base,
+            )))]);
         }
-        /// (name, description) of the built-ins, strictest first.
-        pub fn builtins() -> &'static [(&'static str, &'static str)] {
-            todo!()
-        }
-        /// What `--policy` takes: a built-in's name, else a file (has a '/' or ends in .toml).
-        pub fn named(name_or_path: &str) -> Result<Policy, Error> {
-            todo!()
-        }
-        pub fn load(path: &Path) -> Result<Policy, Error> {
-            todo!()
-        }
-        pub fn parse(text: &str, origin: &str) -> Result<Policy, Error> {
-            todo!()
-        }
-        /// The complete resolved policy as TOML: canonical, reparsable; `policy show`.
-        pub fn to_toml(&self) -> String {
-            todo!()
-        }
-        /// "sha256:…" of to_toml().
-        pub fn digest(&self) -> String {
-            todo!()
-        }
-        /// Landlock rules, home = home directory inside the sandbox. Caller adds its mounts.
-        pub fn path_rules(&self, home: &Path) -> Vec<landlock::PathRule> {
-            todo!()
-        }
-        /// masked-paths and deny, `~` expanded; runtime-spec's maskedPaths.
-        pub fn masked_paths(&self, home: &Path) -> Vec<std::path::PathBuf> {
-            todo!()
-        }
-        /// Programs to load in order (one). Static data unless allow/deny/capabilities change the base.
-        pub fn seccomp(&self) -> Result<Vec<Program>, Error> {
-            todo!()
-        }
-        /// `flags = "tighten-only"`: error if `refined` is looser than self.
-        pub fn check_refined(&self, refined: &Policy) -> Result<(), Error> {
-            todo!()
-        }
-        /// Applies the administrator's pins: lowers what exceeds them; says what it lowered.
-        pub fn pinned_by(self, pins: &Pins) -> (Policy, Vec<Lowered>) {
-            todo!()
-        }
-        pub fn difference(&self, other: &Policy) -> Vec<Difference> {
-            todo!()
-        }
-    }
-    /// Display: "limits.memory: 1GiB → 512MiB (tighter)".
-    pub struct Difference {
-        pub key: String,
-        pub from: String,
-        pub to: String,
-        pub direction: Direction,
-    }
-    pub enum Direction {
-        Tighter,
-        Looser,
-        Different,
-    }
-    /// What administrators pin.
-    pub struct Pins {}
-    impl Pins {
-        pub const DIRECTORY: &'static str = "/etc/palisade/policy.d";
-        /// Missing directory: no pins. Never fails open: an unreadable or wrong file is an error.
-        pub fn load(directory: &Path) -> Result<Pins, Error> {
-            todo!()
-        }
-    }
-    /// A limit which a pin lowered. Display is a sentence.
-    pub struct Lowered {
-        pub key: String,
-        pub from: String,
-        pub to: String,
-        pub origin: String,
-    }
-    /// "120s", "2m", "1h30m", "500ms" and plain seconds.
-    pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
-        todo!()
-    }
-    /// Docker style: "512m", "512MiB", "1g", plain bytes.
-    pub fn parse_size(text: &str) -> Option<u64> {
-        todo!()
+        let tables = seccomp::tables(syscalls, &self.capabilities);
+        seccomp::compile(&tables, &format!("policy {:?}", self.name)).map(|program| vec![program])
     }
 }
-pub use sketch::*;

@@ -35,6 +35,59 @@ pub struct Policy {
     pub environment: Environment,
 }
 
+impl Policy {
+    /// A policy that allows nothing and bounds nothing: what a file starts from that extends nothing.
+    pub(crate) fn blank() -> Self {
+        Policy {
+            name: String::new(),
+            description: String::new(),
+            capabilities: Vec::new(),
+            timeout: None,
+            stop_timeout: Duration::ZERO,
+            minimum_tier: Tier::NoNamespace,
+            output_cap: None,
+            flags: Flags::Refine,
+            filesystem: Filesystem {
+                root: RootMode::ReadOnly,
+                read: Vec::new(),
+                write: Vec::new(),
+                write_existing: Vec::new(),
+                exec: Vec::new(),
+                deny: Vec::new(),
+                tmpfs: Vec::new(),
+                scratch_size: u64::MAX,
+                scratch_inodes: None,
+                setuid: Setuid::Strip,
+                sys: Sys::None,
+                masked_paths: Vec::new(),
+                readonly_paths: Vec::new(),
+            },
+            network: Network {
+                mode: NetworkMode::None,
+            },
+            syscalls: Syscalls {
+                base: Base::Default,
+                allow: Vec::new(),
+                deny: Vec::new(),
+            },
+            limits: Limits {
+                memory: None,
+                swap: None,
+                cpus: None,
+                cpuset: None,
+                pids: None,
+                shm: u64::MAX,
+                rlimits: BTreeMap::new(),
+                io: Vec::new(),
+            },
+            environment: Environment {
+                pass: Vec::new(),
+                set: BTreeMap::new(),
+            },
+        }
+    }
+}
+
 /// How much of the kernel's confinement is there. The order is from weakest to strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {

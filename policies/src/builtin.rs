@@ -1,0 +1,11 @@
+//! The built-in policies and their seccomp programs, made from `policies/*.toml` when palisade is built (`build.rs`).
+
+use std::time::Duration;
+
+use crate::policy::{
+    Base, Environment, Filesystem, Flags, Limits, Network, NetworkMode, Policy, Rlimit, RootMode,
+    Setuid, Sys, Syscalls, Tier, Tmpfs,
+};
+use crate::program::Instruction;
+
+include!(concat!(env!("OUT_DIR"), "/builtin.rs"));

@@ -1,0 +1,572 @@
+//! The policy file format: each section of a file changes the policy that the file extends.
+//!
+//! A key that a file gives replaces the value that it extends, lists whole; `environment.set` and `limits.rlimits` are
+//! merged name by name.
+
+use toml::de::{DeTable, DeValue};
+
+use crate::error::Error;
+use crate::filter::x86_64;
+use crate::keys::Key;
+use crate::nearest::nearest;
+use crate::policy::{
+    Base, Denied, Environment, Filesystem, Flags, IoLimit, Limits, NetworkMode, Policy, Rlimit,
+    RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
+};
+use crate::reader::{Reader, Value};
+
+/// Why a policy cannot be extended.
+pub enum Unextendable {
+    /// Something about the name, to be said at its place in the file.
+    Because(String),
+    /// An error of its own.
+    Error(Error),
+}
+
+/// The policy in a file. `stem` is its name unless it gives one; `base` finds the policy that the file extends, given the
+/// name it gives, if any.
+pub fn read_policy(
+    reader: Reader<'_>,
+    stem: &str,
+    base: impl FnOnce(Option<&str>) -> Result<Policy, Unextendable>,
+) -> Result<Policy, Error> {
+    let document = reader.document()?;
+    let entries = reader.entries(&document, "")?;
+    let extends = entries.iter().find(|(key, _)| key.path == "extends");
+    let name = extends
+        .map(|(key, value)| reader.text(key, value))
+        .transpose()?;
+    let mut policy = base(name.as_deref()).map_err(|why| match (why, extends) {
+        (Unextendable::Because(why), Some((key, value))) => reader.wrong(key, value, &why),
+        (Unextendable::Because(why), None) => reader.error(&(0..0), why, None),
+        (Unextendable::Error(error), _) => error,
+    })?;
+    stem.clone_into(&mut policy.name);
+    policy.description.clear();
+    for (key, value) in entries {
+        match key.path {
+            "name" => policy.name = reader.text(key, value)?,
+            "description" => policy.description = reader.text(key, value)?,
+            "extends" => {}
+            "capabilities" => policy.capabilities = reader.each(key, value, capability)?,
+            "timeout" => {
+                policy.timeout = reader.or_unlimited(key, value, above_zero(Reader::duration))?
+            }
+            "stop-timeout" => policy.stop_timeout = reader.duration(key, value)?,
+            "minimum-tier" => {
+                policy.minimum_tier = reader.word(key, value, Tier::WORDS, Tier::from_word)?
+            }
+            "output-cap" => policy.output_cap = reader.or_unlimited(key, value, Reader::size)?,
+            "flags" => policy.flags = reader.word(key, value, Flags::WORDS, Flags::from_word)?,
+            "filesystem" => filesystem(reader, reader.table(key, value)?, &mut policy.filesystem)?,
+            "network" => network(reader, reader.table(key, value)?, &mut policy.network.mode)?,
+            "syscalls" => syscalls(reader, reader.table(key, value)?, &mut policy.syscalls)?,
+            "limits" => limits(reader, reader.table(key, value)?, &mut policy.limits)?,
+            "environment" => {
+                environment(reader, reader.table(key, value)?, &mut policy.environment)?
+            }
+            _ => return Err(unread(reader, key, value)),
+        }
+    }
+    policy.capabilities.sort();
+    contradictions(reader, &document, &policy)?;
+    Ok(policy)
+}
+
+/// What an administrator's pin file gives: limits, and the few top-level keys that bound a sandbox.
+pub fn read_pins(reader: Reader<'_>, policy: &mut Policy) -> Result<(), Error> {
+    let document = reader.document()?;
+    for (key, value) in reader.entries(&document, "")? {
+        match key.path {
+            "description" => policy.description = reader.text(key, value)?,
+            "timeout" => {
+                policy.timeout = reader.or_unlimited(key, value, above_zero(Reader::duration))?
+            }
+            "minimum-tier" => {
+                policy.minimum_tier = reader.word(key, value, Tier::WORDS, Tier::from_word)?
+            }
+            "output-cap" => policy.output_cap = reader.or_unlimited(key, value, Reader::size)?,
+            "limits" => limits(reader, reader.table(key, value)?, &mut policy.limits)?,
+            _ => {
+                let known =
+                    "a pin file has only limits, timeout, output-cap, minimum-tier and description";
+                return Err(reader.wrong(key, value, known));
+            }
+        }
+    }
+    contradictions(reader, &document, policy)
+}
+
+/// A key of the table of keys that no section reads; a test keeps this from happening.
+fn unread(reader: Reader<'_>, key: &Key, value: &Value<'_>) -> Error {
+    reader.wrong(key, value, "this key cannot be set here")
+}
+
+fn filesystem<'a>(
+    reader: Reader<'a>,
+    table: &DeTable<'a>,
+    filesystem: &mut Filesystem,
+) -> Result<(), Error> {
+    for (key, value) in reader.entries(table, "filesystem")? {
+        match key.name() {
+            "root" => {
+                filesystem.root = reader.word(key, value, RootMode::WORDS, RootMode::from_word)?
+            }
+            "read" => filesystem.read = reader.each(key, value, path)?,
+            "write" => filesystem.write = reader.each(key, value, path)?,
+            "write-existing" => filesystem.write_existing = reader.each(key, value, path)?,
+            "exec" => filesystem.exec = reader.each(key, value, path)?,
+            "deny" => filesystem.deny = reader.each(key, value, path)?,
+            "tmpfs" => filesystem.tmpfs = reader.each(key, value, tmpfs)?,
+            "scratch-size" => {
+                filesystem.scratch_size = above_zero(Reader::size)(reader, key, value)?
+            }
+            "scratch-inodes" => {
+                filesystem.scratch_inodes =
+                    reader.or_unlimited(key, value, above_zero(Reader::count))?
+            }
+            "setuid" => {
+                filesystem.setuid = reader.word(key, value, Setuid::WORDS, Setuid::from_word)?
+            }
+            "sys" => filesystem.sys = reader.word(key, value, Sys::WORDS, Sys::from_word)?,
+            "masked-paths" => filesystem.masked_paths = reader.each(key, value, path)?,
+            "readonly-paths" => filesystem.readonly_paths = reader.each(key, value, path)?,
+            _ => return Err(unread(reader, key, value)),
+        }
+    }
+    Ok(())
+}
+
+fn tmpfs<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<Tmpfs, Error> {
+    let mut mount = Tmpfs {
+        path: String::new(),
+        size: 0,
+        inodes: None,
+        noexec: false,
+    };
+    for (key, value) in reader.entries(reader.table(key, value)?, "filesystem.tmpfs")? {
+        match key.name() {
+            "path" => mount.path = path(reader, key, value)?,
+            "size" => mount.size = above_zero(Reader::size)(reader, key, value)?,
+            "inodes" => {
+                mount.inodes = reader.or_unlimited(key, value, above_zero(Reader::count))?
+            }
+            "noexec" => mount.noexec = reader.flag(key, value)?,
+            _ => return Err(unread(reader, key, value)),
+        }
+    }
+    match (mount.path.as_str(), mount.size) {
+        ("", _) => Err(reader.wrong(key, value, "an entry has no path")),
+        ("/", _) => Err(reader.wrong(
+            key,
+            value,
+            "the root cannot be a tmpfs; see filesystem.root",
+        )),
+        (_, 0) => Err(reader.wrong(key, value, "an entry has no size")),
+        _ => Ok(mount),
+    }
+}
+
+fn network<'a>(
+    reader: Reader<'a>,
+    table: &DeTable<'a>,
+    mode: &mut NetworkMode,
+) -> Result<(), Error> {
+    for (key, value) in reader.entries(table, "network")? {
+        match key.name() {
+            "mode" => {
+                *mode = reader.word(key, value, NetworkMode::WORDS, NetworkMode::from_word)?
+            }
+            _ => return Err(unread(reader, key, value)),
+        }
+    }
+    Ok(())
+}
+
+fn syscalls<'a>(
+    reader: Reader<'a>,
+    table: &DeTable<'a>,
+    syscalls: &mut Syscalls,
+) -> Result<(), Error> {
+    for (key, value) in reader.entries(table, "syscalls")? {
+        match key.name() {
+            "base" => syscalls.base = reader.word(key, value, Base::WORDS, Base::from_word)?,
+            "allow" => syscalls.allow = reader.each(key, value, call)?,
+            "deny" => syscalls.deny = reader.each(key, value, denied)?,
+            _ => return Err(unread(reader, key, value)),
+        }
+    }
+    Ok(())
+}
+
+fn denied<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<Denied, Error> {
+    const EPERM: u16 = 1;
+    let DeValue::Table(table) = value.get_ref() else {
+        return Ok(Denied {
+            name: call(reader, key, value)?,
+            errno: EPERM,
+        });
+    };
+    let mut denied = Denied {
+        name: String::new(),
+        errno: EPERM,
+    };
+    for (key, value) in reader.entries(table, "syscalls.deny")? {
+        match key.name() {
+            "name" => denied.name = call(reader, key, value)?,
+            "errno" => denied.errno = errno(reader, key, value)?,
+            _ => return Err(unread(reader, key, value)),
+        }
+    }
+    if denied.name.is_empty() {
+        return Err(reader.wrong(key, value, "an entry has no name"));
+    }
+    Ok(denied)
+}
+
+fn limits<'a>(reader: Reader<'a>, table: &DeTable<'a>, limits: &mut Limits) -> Result<(), Error> {
+    for (key, value) in reader.entries(table, "limits")? {
+        match key.name() {
+            "memory" => {
+                limits.memory = reader.or_unlimited(key, value, above_zero(Reader::size))?
+            }
+            "swap" => limits.swap = reader.or_unlimited(key, value, Reader::size)?,
+            "cpus" => limits.cpus = reader.or_unlimited(key, value, Reader::number)?,
+            "cpuset" => limits.cpuset = reader.or_unlimited(key, value, cpuset)?,
+            "pids" => limits.pids = reader.or_unlimited(key, value, above_zero(Reader::count))?,
+            "shm" => limits.shm = above_zero(Reader::size)(reader, key, value)?,
+            "rlimits" => {
+                for (key, value) in reader.entries(reader.table(key, value)?, "limits.rlimits")? {
+                    limits
+                        .rlimits
+                        .insert(key.name().to_owned(), rlimit(reader, key, value)?);
+                }
+            }
+            "io" => limits.io = reader.each(key, value, io)?,
+            _ => return Err(unread(reader, key, value)),
+        }
+    }
+    Ok(())
+}
+
+fn rlimit<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<Rlimit, Error> {
+    let bound = |value| {
+        Ok(reader
+            .or_unlimited(key, value, Reader::count)?
+            .unwrap_or(Rlimit::UNLIMITED))
+    };
+    let DeValue::Table(pair) = value.get_ref() else {
+        return bound(value).map(|both| Rlimit {
+            soft: both,
+            hard: both,
+        });
+    };
+    let (mut soft, mut hard) = (None, None);
+    for (name, value) in pair {
+        match name.get_ref().as_ref() {
+            "soft" => soft = Some(bound(value)?),
+            "hard" => hard = Some(bound(value)?),
+            _ => return Err(reader.expected(key, value)),
+        }
+    }
+    match (soft, hard) {
+        (Some(soft), Some(hard)) if soft <= hard => Ok(Rlimit { soft, hard }),
+        (Some(_), Some(_)) => Err(reader.wrong(key, value, "soft is above hard")),
+        _ => Err(reader.wrong(key, value, "both soft and hard are needed")),
+    }
+}
+
+fn io<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<IoLimit, Error> {
+    let mut limit = IoLimit::default();
+    for (key, value) in reader.entries(reader.table(key, value)?, "limits.io")? {
+        match key.name() {
+            "device" => limit.device = path(reader, key, value)?.into(),
+            "read-bps" => {
+                limit.read_bps = reader.or_unlimited(key, value, above_zero(Reader::size))?
+            }
+            "write-bps" => {
+                limit.write_bps = reader.or_unlimited(key, value, above_zero(Reader::size))?
+            }
+            "read-iops" => {
+                limit.read_iops = reader.or_unlimited(key, value, above_zero(Reader::count))?
+            }
+            "write-iops" => {
+                limit.write_iops = reader.or_unlimited(key, value, above_zero(Reader::count))?
+            }
+            _ => return Err(unread(reader, key, value)),
+        }
+    }
+    if !limit.device.starts_with("/dev") {
+        return Err(reader.wrong(key, value, "an entry needs a device below /dev"));
+    }
+    Ok(limit)
+}
+
+fn environment<'a>(
+    reader: Reader<'a>,
+    table: &DeTable<'a>,
+    environment: &mut Environment,
+) -> Result<(), Error> {
+    for (key, value) in reader.entries(table, "environment")? {
+        match key.name() {
+            "pass" => environment.pass = reader.each(key, value, pattern)?,
+            "set" => {
+                for (name, value) in reader.table(key, value)? {
+                    if !is_variable(name.get_ref()) {
+                        let message =
+                            format!("environment.set: {:?} is no variable name", name.get_ref());
+                        return Err(reader.error(&name.span(), message, None));
+                    }
+                    let DeValue::String(_) = value.get_ref() else {
+                        return Err(reader.wrong(
+                            key,
+                            value,
+                            "expected the variable's value as text in quotes",
+                        ));
+                    };
+                    environment
+                        .set
+                        .insert(name.get_ref().to_string(), reader.text(key, value)?);
+                }
+            }
+            _ => return Err(unread(reader, key, value)),
+        }
+    }
+    Ok(())
+}
+
+/// What no single value shows: values that cannot hold together.
+fn contradictions(
+    reader: Reader<'_>,
+    document: &DeTable<'_>,
+    policy: &Policy,
+) -> Result<(), Error> {
+    let at = |section: &str, name: &str| {
+        let table = document.get(section)?.get_ref().as_table()?;
+        Some(table.get(name)?.span())
+    };
+    let fail = |section: &str, names: [&str; 2], message: String| {
+        let span = names
+            .iter()
+            .find_map(|name| at(section, name))
+            .unwrap_or(0..0);
+        Err(reader.error(&span, message, None))
+    };
+    let files = &policy.filesystem;
+    if files.deny.iter().any(|path| path == "/") {
+        return fail(
+            "filesystem",
+            ["deny", "deny"],
+            "filesystem.deny: \"/\" would deny everything".to_owned(),
+        );
+    }
+    for (name, paths) in [
+        ("read", &files.read),
+        ("write", &files.write),
+        ("write-existing", &files.write_existing),
+        ("exec", &files.exec),
+    ] {
+        if let Some(path) = paths.iter().find(|path| files.deny.contains(path)) {
+            let message = format!(
+                "{path:?} is both in filesystem.{name} and in filesystem.deny: leave it out of one"
+            );
+            return fail("filesystem", ["deny", name], message);
+        }
+    }
+    for (index, mount) in files.tmpfs.iter().enumerate() {
+        if files.tmpfs[..index]
+            .iter()
+            .any(|earlier| earlier.path == mount.path)
+        {
+            return fail(
+                "filesystem",
+                ["tmpfs", "tmpfs"],
+                format!("filesystem.tmpfs: {:?} is there twice", mount.path),
+            );
+        }
+    }
+    for (index, denied) in policy.syscalls.deny.iter().enumerate() {
+        if policy.syscalls.allow.contains(&denied.name) {
+            let message = format!(
+                "{:?} is both in syscalls.allow and in syscalls.deny: leave it out of one",
+                denied.name
+            );
+            return fail("syscalls", ["deny", "allow"], message);
+        }
+        if policy.syscalls.deny[..index]
+            .iter()
+            .any(|earlier| earlier.name == denied.name)
+        {
+            return fail(
+                "syscalls",
+                ["deny", "deny"],
+                format!("syscalls.deny: {:?} is there twice", denied.name),
+            );
+        }
+    }
+    if policy.limits.swap.is_some() && policy.limits.memory.is_none() {
+        return fail(
+            "limits",
+            ["swap", "memory"],
+            "limits.swap bounds nothing without limits.memory".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// `read`, but 0 is refused.
+fn above_zero<'a, T: PartialEq + Default>(
+    read: impl Fn(Reader<'a>, &Key, &Value<'a>) -> Result<T, Error>,
+) -> impl Fn(Reader<'a>, &Key, &Value<'a>) -> Result<T, Error> {
+    move |reader, key, value| match read(reader, key, value)? {
+        zero if zero == T::default() => Err(reader.wrong(key, value, "it must be above 0")),
+        value => Ok(value),
+    }
+}
+
+fn path<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<String, Error> {
+    let text = reader.text(key, value)?;
+    let below = text.strip_prefix('/').or_else(|| {
+        if text == "~" {
+            Some("")
+        } else {
+            text.strip_prefix("~/")
+        }
+    });
+    let Some(below) = below else {
+        return Err(reader.wrong(
+            key,
+            value,
+            &format!("expected an absolute path, found {text:?}"),
+        ));
+    };
+    let below = below.strip_suffix('/').unwrap_or(below);
+    if !below.is_empty() && below.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(reader.wrong(
+            key,
+            value,
+            &format!("{text:?} has empty, \".\" or \"..\" parts: write it without them"),
+        ));
+    }
+    if text.contains('\n') {
+        return Err(reader.wrong(key, value, "there is a line break in the path"));
+    }
+    Ok(if text.len() > 1 {
+        text.trim_end_matches('/').to_owned()
+    } else {
+        text
+    })
+}
+
+fn call<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<String, Error> {
+    let name = reader.text(key, value)?;
+    if x86_64::number(&name).is_some() {
+        return Ok(name);
+    }
+    let meant = nearest(&name, x86_64::SYSCALLS.iter().map(|(name, _)| *name));
+    let meant = meant
+        .map(|meant| format!("; did you mean {meant:?}?"))
+        .unwrap_or_default();
+    Err(reader.wrong(
+        key,
+        value,
+        &format!("{name:?} is not a system call of x86_64{meant}"),
+    ))
+}
+
+fn errno<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<u16, Error> {
+    let number = match value.get_ref() {
+        DeValue::String(name) => ERRNOS
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, number)| *number),
+        _ => reader
+            .count(key, value)
+            .ok()
+            .and_then(|number| u16::try_from(number).ok()),
+    };
+    number
+        .filter(|number| (1..=4095).contains(number))
+        .ok_or_else(|| {
+            let known: Vec<_> = ERRNOS.iter().map(|(name, _)| *name).collect();
+            reader.wrong(
+                key,
+                value,
+                &format!("expected {}; names are: {}", key.expects, known.join(", ")),
+            )
+        })
+}
+
+fn capability<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<String, Error> {
+    let given = reader.text(key, value)?;
+    let upper = given.to_ascii_uppercase();
+    let full = if upper.starts_with("CAP_") {
+        upper
+    } else {
+        format!("CAP_{upper}")
+    };
+    if CAPABILITIES.contains(&full.as_str()) {
+        return Ok(full);
+    }
+    let meant = nearest(&full, CAPABILITIES.iter().copied());
+    let meant = meant
+        .map(|meant| format!("; did you mean {meant:?}?"))
+        .unwrap_or_default();
+    Err(reader.wrong(key, value, &format!("{given:?} is not a capability{meant}")))
+}
+
+fn cpuset<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<String, Error> {
+    let text = reader.text(key, value)?;
+    let number = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| text.parse::<u16>().ok())
+            .flatten()
+    };
+    let valid = text.split(',').all(|part| match part.split_once('-') {
+        Some((from, to)) => {
+            matches!((number(from), number(to)), (Some(from), Some(to)) if from <= to)
+        }
+        None => number(part).is_some(),
+    });
+    if valid {
+        Ok(text)
+    } else {
+        Err(reader.expected(key, value))
+    }
+}
+
+fn pattern<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<String, Error> {
+    let text = reader.text(key, value)?;
+    if is_variable(&text) {
+        Ok(text)
+    } else {
+        Err(reader.wrong(key, value, &format!("{text:?} is no variable name")))
+    }
+}
+
+/// Whether `name` can be an environment variable's name (environ(7)).
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0', '\n'])
+}
+
+/// Errnos that make sense as a refusal (errno(3), asm-generic/errno.h).
+#[rustfmt::skip]
+const ERRNOS: &[(&str, u16)] = &[
+    ("EPERM", 1), ("ENOENT", 2), ("EINTR", 4), ("EIO", 5), ("EAGAIN", 11), ("ENOMEM", 12), ("EACCES", 13),
+    ("EFAULT", 14), ("EBUSY", 16), ("EEXIST", 17), ("ENODEV", 19), ("EINVAL", 22), ("ENFILE", 23), ("EMFILE", 24),
+    ("ENOTTY", 25), ("EROFS", 30), ("ENOSYS", 38), ("EPROTONOSUPPORT", 93), ("EOPNOTSUPP", 95), ("EAFNOSUPPORT", 97),
+    ("ENETUNREACH", 101), ("ECONNREFUSED", 111),
+];
+
+/// Every capability (capabilities(7), linux/capability.h).
+#[rustfmt::skip]
+const CAPABILITIES: &[&str] = &[
+    "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_AUDIT_WRITE", "CAP_BLOCK_SUSPEND", "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID",
+    "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_KILL", "CAP_LEASE", "CAP_LINUX_IMMUTABLE", "CAP_MAC_ADMIN",
+    "CAP_MAC_OVERRIDE", "CAP_MKNOD", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_RAW",
+    "CAP_PERFMON", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYSLOG", "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT", "CAP_SYS_CHROOT", "CAP_SYS_MODULE", "CAP_SYS_NICE", "CAP_SYS_PACCT", "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_WAKE_ALARM",
+];
