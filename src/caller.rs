@@ -26,6 +26,8 @@ pub struct Caller {
     pub reserved: Vec<IdRange>,
     /// Whether uid 0 is the machine's real one: false inside a user namespace.
     pub initial_user_namespace: bool,
+    /// Hard resource limits by name; what is not listed has none.
+    pub hard_limits: Vec<(String, u64)>,
 }
 
 /// Ids `first..first + count` of the host.

@@ -2,10 +2,13 @@
 
 mod caller;
 mod cli;
+mod data;
+mod dry_run;
 mod failure;
 mod manual;
 mod policy;
 mod request;
+mod resolve;
 mod run;
 mod verb;
 

@@ -1,10 +1,23 @@
 //! `palisade run`.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
+use palisade_policies::{Pins, Policy};
+use palisade_rootfs::{Image, Ownership, Reference, Store};
+use palisade_runtime::{Root, Upper};
+use palisade_shim::{receipt, supervise};
+
+use crate::caller::Caller;
 use crate::cli::{self, render};
-use crate::failure::Failure;
+use crate::failure::{Failure, printable};
+use crate::request::{Request, Userns};
+use crate::resolve::{self, Place, Resolved, Source, host::HostTree};
 use crate::verb::print;
+use crate::{data, dry_run, policy};
 
 /// Runs a command in a new sandbox and returns its exit code.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
@@ -13,5 +26,159 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         print(&render::run_verb().bin_name("palisade run").render_long_help().to_string())?;
         return Ok(0);
     }
-    Ok(0)
+    let ranges = arguments.userns.is_some() || arguments.user.is_some() || !arguments.group_add.is_empty();
+    let mut caller = Caller::read(ranges)?;
+    let request = Request::new(arguments, &caller)?;
+    let mut notes = Vec::new();
+    let policy = effective_policy(&request, &mut notes)?;
+    caller.hard_limits = resolve::hard_limits(policy.limits.rlimits.keys());
+
+    let data = data::directory(request.root.as_deref(), &caller)?;
+    let image = find_image(&request, &caller, &data)?;
+    let tree = HostTree::read_if(image.is_none());
+    let source = image.as_ref().map_or(Source::Host(&tree), Source::Image);
+    // A dry run has no id of its own, so that its text is the same each time.
+    let id = if request.dry_run { "0".repeat(64) } else { fresh_id()? };
+    let directory = data::sandbox(&data, &id);
+    let mut resolved = resolve::resolve(&request, &policy, source, &caller, Place { id: &id, directory: &directory })?;
+    notes.append(&mut resolved.notes);
+    resolved.notes = notes;
+    if request.dry_run {
+        return print(&dry_run::text(&resolved)?).map(|()| 0);
+    }
+    if !request.quiet {
+        tell("note", &resolved.notes);
+    }
+    execute(&request, &policy, image.as_ref(), &resolved)
+}
+
+/// The policy asked for, with the request's options and the administrator's pins in it.
+fn effective_policy(request: &Request, notes: &mut Vec<String>) -> Result<Policy, Failure> {
+    let pins = Pins::load(Path::new(Pins::DIRECTORY)).map_err(|error| {
+        Failure::new(error.to_string(), format!("ask the administrator to correct {}", Pins::DIRECTORY))
+    })?;
+    resolve::refine(&policy::named(&request.policy)?, request, &pins, notes)
+}
+
+/// The image, unpacked; none for `host`.
+fn find_image(request: &Request, caller: &Caller, data: &Path) -> Result<Option<Image>, Failure> {
+    if request.image == Reference::Host {
+        return Ok(None);
+    }
+    // Only root may give files the owners that the image says, and only with ids that stand for them in the sandbox.
+    let kept = caller.is_real_root() || request.userns == Userns::Host;
+    let ownership = if kept { Ownership::Kept } else { Ownership::Caller };
+    let failed = |error: palisade_rootfs::Error| {
+        Failure::new(error.to_string(), "another image, or host for this machine's own programs")
+    };
+    let store = Store::open(data).map_err(failed)?;
+    store.resolve(&request.image, &request.platform, ownership).map(Some).map_err(failed)
+}
+
+/// Does what the plan needs on the host, runs it, and undoes it.
+fn execute(request: &Request, policy: &Policy, image: Option<&Image>, resolved: &Resolved) -> Result<u8, Failure> {
+    for path in &resolved.create {
+        std::fs::create_dir_all(path).map_err(|error| {
+            Failure::new(format!("cannot make {}: {error}", path.display()), "-v with a directory that exists")
+        })?;
+    }
+    let mut options = supervise::Options {
+        receipt: request.receipt.as_ref().map(|path| receipt::Request {
+            to: if path.as_os_str() == "-" { receipt::To::Stdout } else { receipt::To::File(path.clone()) },
+            facts: facts(request, policy, image, resolved),
+        }),
+        ..supervise::Options::default()
+    };
+    let cidfile = Cidfile::write(request.cidfile.as_deref(), &resolved.plan.id)?;
+    if let Root::Overlay { upper: Upper::Directory(directory), .. } = &resolved.plan.root {
+        data::make_writable_layer(directory)?;
+        if request.remove {
+            options.remove.push(directory.clone());
+        }
+    }
+    match supervise::run(&resolved.plan, &options) {
+        Ok(outcome) => {
+            cidfile.keep();
+            for problem in &outcome.problems {
+                tell("warning", &[problem.to_string()]);
+            }
+            Ok(outcome.code)
+        }
+        Err(error) => {
+            if !matches!(error.exit_code(), 126 | 127) {
+                drop(cidfile);
+            } else {
+                cidfile.keep();
+            }
+            Err(Failure::new(error.to_string(), error.advice().unwrap_or_default()).with_code(error.exit_code()))
+        }
+    }
+}
+
+fn facts(request: &Request, policy: &Policy, image: Option<&Image>, resolved: &Resolved) -> receipt::Facts {
+    let layers = image.iter().flat_map(|image| &image.layers).filter_map(|layer| layer.diff_id);
+    receipt::Facts {
+        name: request.name.clone(),
+        labels: request.labels.iter().cloned().collect(),
+        image: Some(receipt::Image {
+            reference: request.image_name.clone(),
+            manifest: image.and_then(|image| image.manifest_digest).map(|digest| digest.to_string()),
+            layers: layers.map(|digest| digest.to_string()).collect(),
+        }),
+        policy: Some(receipt::Policy { name: policy.name.clone(), digest: Some(policy.digest()) }),
+        tier: None,
+        identity: Some(resolved.identity.to_owned()),
+        warnings: resolved.notes.clone(),
+        missing: Vec::new(),
+    }
+}
+
+/// The file of `--cidfile`, which goes again if no sandbox comes into being.
+struct Cidfile(Option<PathBuf>);
+
+impl Cidfile {
+    fn write(path: Option<&Path>, id: &str) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(Self(None)) };
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| {
+            Failure::new(format!("cannot write the id to {}: {error}", path.display()), "--cidfile with a file that does not exist yet")
+        })?;
+        let written = Self(Some(path.to_owned()));
+        file.write_all(id.as_bytes())
+            .map_err(|error| Failure::new(format!("cannot write the id to {}: {error}", path.display()), ""))?;
+        Ok(written)
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Cidfile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // The error that is on its way out says more than this one would.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// 256 random bits in hexadecimal digits.
+fn fresh_id() -> Result<String, Failure> {
+    let mut bytes = [0_u8; 32];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if got != Ok(bytes.len()) {
+        return Err(Failure::new("the kernel gives no random bytes for the sandbox's id", ""));
+    }
+    let mut id = String::with_capacity(64);
+    for byte in bytes {
+        let _ = write!(id, "{byte:02x}");
+    }
+    Ok(id)
+}
+
+/// Lines on standard error; a closed one is no failure.
+fn tell(kind: &str, lines: &[String]) {
+    for line in lines {
+        let _ = std::io::stderr().write_all(format!("{kind}: {}\n", printable(line)).as_bytes());
+    }
 }

@@ -16,7 +16,7 @@ use palisade_rootfs::{Platform, Reference};
 
 pub use limits::{Limits, Swap};
 pub use mounts::{Bind, Mount, Tmpfs, sandbox_path};
-pub use protection::{Capabilities, Protection, Seccomp};
+pub use protection::{Protection, Seccomp};
 pub use text::signal;
 
 use crate::caller::Caller;

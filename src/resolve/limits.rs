@@ -1,0 +1,183 @@
+//! Limits: what a control group counts, and what each process may have.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::str::FromStr;
+
+use nix::sys::resource::{Resource, getrlimit};
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType,
+};
+use palisade_policies::{IoLimit, Policy, Rlimit};
+
+use crate::caller::Caller;
+use crate::failure::Failure;
+use crate::request::{Request, Swap};
+
+/// Microseconds in which `cpus` is counted.
+const PERIOD: u64 = 100_000;
+
+/// What a control group has to enforce; none if nothing.
+pub fn resources(request: &Request, policy: &Policy) -> Result<Option<LinuxResources>, Failure> {
+    let (asked, limits) = (&request.limits, &policy.limits);
+    let mut resources = LinuxResources::default();
+    let mut any = false;
+    if limits.memory.is_some() || asked.memory_reservation.is_some() || asked.swap.is_some() {
+        let mut memory = LinuxMemory::default();
+        memory
+            .set_limit(limits.memory.map(signed))
+            .set_swap(memory_and_swap(request, policy))
+            .set_reservation(asked.memory_reservation.map(signed));
+        resources.set_memory(Some(memory));
+        any = true;
+    }
+    let quota = match limits.cpus {
+        Some(cpus) => Some(microseconds(cpus)),
+        None => asked.cpu_quota,
+    };
+    if quota.is_some() || asked.cpu_shares.is_some() || limits.cpuset.is_some() || asked.cpuset_mems.is_some() {
+        let mut cpu = LinuxCpu::default();
+        cpu.set_quota(quota)
+            .set_period(quota.map(|_| asked.cpu_period.unwrap_or(PERIOD)))
+            .set_shares(asked.cpu_shares)
+            .set_cpus(limits.cpuset.clone())
+            .set_mems(asked.cpuset_mems.clone());
+        resources.set_cpu(Some(cpu));
+        any = true;
+    }
+    if let Some(limit) = limits.pids {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(signed(limit));
+        resources.set_pids(Some(pids));
+        any = true;
+    }
+    if !limits.io.is_empty() {
+        resources.set_block_io(Some(block_io(&limits.io)?));
+        any = true;
+    }
+    Ok(any.then_some(resources))
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Time in each period; at least what the kernel takes.
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // At most 65536 processors.
+fn microseconds(cpus: f64) -> i64 {
+    ((cpus * PERIOD as f64).round() as i64).max(1000)
+}
+
+/// The runtime configuration's `swap` is memory and swap together; -1 stands for no bound.
+fn memory_and_swap(request: &Request, policy: &Policy) -> Option<i64> {
+    match (request.limits.swap, policy.limits.memory, policy.limits.swap) {
+        (Some(Swap::Unlimited), ..) => Some(-1),
+        (_, Some(memory), Some(swap)) => Some(signed(memory.saturating_add(swap))),
+        // As docker has it: as much swap as memory.
+        (_, Some(memory), None) => Some(signed(memory.saturating_mul(2))),
+        (_, None, _) => None,
+    }
+}
+
+fn block_io(limits: &[IoLimit]) -> Result<LinuxBlockIo, Failure> {
+    let mut io = LinuxBlockIo::default();
+    let (mut read_bps, mut write_bps, mut read_iops, mut write_iops) = (vec![], vec![], vec![], vec![]);
+    for limit in limits {
+        let device = limit.device.metadata().ok().filter(|m| m.file_type().is_block_device()).ok_or_else(|| {
+            Failure::new(
+                format!("the policy limits {}, which is no block device here", limit.device.display()),
+                "lsblk -p lists them",
+            )
+        })?;
+        let (major, minor) = (nix::libc::major(device.rdev()), nix::libc::minor(device.rdev()));
+        let throttle = |rate: u64| {
+            let builder = LinuxThrottleDeviceBuilder::default();
+            let throttle = builder.major(i64::from(major)).minor(i64::from(minor)).rate(rate).build();
+            throttle.expect("no field is missing")
+        };
+        read_bps.extend(limit.read_bps.map(throttle));
+        write_bps.extend(limit.write_bps.map(throttle));
+        read_iops.extend(limit.read_iops.map(throttle));
+        write_iops.extend(limit.write_iops.map(throttle));
+    }
+    let given = |list: Vec<LinuxThrottleDevice>| (!list.is_empty()).then_some(list);
+    io.set_throttle_read_bps_device(given(read_bps))
+        .set_throttle_write_bps_device(given(write_bps))
+        .set_throttle_read_iops_device(given(read_iops))
+        .set_throttle_write_iops_device(given(write_iops));
+    Ok(io)
+}
+
+/// What each process may have. The policy's are ceilings; what was asked for must be to be had.
+pub fn rlimits(request: &Request, policy: &Policy, caller: &Caller) -> Result<Vec<PosixRlimit>, Failure> {
+    policy
+        .limits
+        .rlimits
+        .iter()
+        .map(|(name, limit)| {
+            let most = caller.hard_limits.iter().find(|(n, _)| n == name).map_or(u64::MAX, |(_, hard)| *hard);
+            let asked = request.limits.ulimits.iter().any(|(n, _)| n == name);
+            if asked && limit.hard > most {
+                return Err(Failure::new(
+                    format!("--ulimit {name}: the hard limit here is {most}, and nothing above it can be given"),
+                    format!("--ulimit {name}={most}"),
+                ));
+            }
+            let kind = PosixRlimitType::from_str(&format!("RLIMIT_{}", name.to_ascii_uppercase())).map_err(|_| {
+                Failure::new(format!("the policy names an unknown limit `{name}`"), "getrlimit(2) lists them")
+            })?;
+            let hard = limit.hard.min(most);
+            let builder = PosixRlimitBuilder::default().typ(kind).hard(hard).soft(limit.soft.min(hard));
+            Ok(builder.build().expect("no field is missing"))
+        })
+        .collect()
+}
+
+/// The calling process's hard limits of these names.
+pub fn hard_limits<'a>(names: impl Iterator<Item = &'a String>) -> Vec<(String, u64)> {
+    names
+        .filter_map(|name| {
+            let resource = match name.as_str() {
+                "as" => Resource::RLIMIT_AS,
+                "core" => Resource::RLIMIT_CORE,
+                "cpu" => Resource::RLIMIT_CPU,
+                "data" => Resource::RLIMIT_DATA,
+                "fsize" => Resource::RLIMIT_FSIZE,
+                "locks" => Resource::RLIMIT_LOCKS,
+                "memlock" => Resource::RLIMIT_MEMLOCK,
+                "msgqueue" => Resource::RLIMIT_MSGQUEUE,
+                "nice" => Resource::RLIMIT_NICE,
+                "nofile" => Resource::RLIMIT_NOFILE,
+                "nproc" => Resource::RLIMIT_NPROC,
+                "rss" => Resource::RLIMIT_RSS,
+                "rtprio" => Resource::RLIMIT_RTPRIO,
+                "rttime" => Resource::RLIMIT_RTTIME,
+                "sigpending" => Resource::RLIMIT_SIGPENDING,
+                "stack" => Resource::RLIMIT_STACK,
+                _ => return None,
+            };
+            getrlimit(resource).ok().map(|(_, hard)| (name.clone(), hard))
+        })
+        .collect()
+}
+
+/// Lets what was asked for on the command line replace the policy's limits.
+pub fn refine(policy: &mut Policy, request: &Request) {
+    let (asked, limits) = (&request.limits, &mut policy.limits);
+    limits.memory = asked.memory.or(limits.memory);
+    match (asked.swap, asked.memory) {
+        (Some(Swap::Total(total)), Some(memory)) => limits.swap = Some(total.saturating_sub(memory)),
+        (Some(Swap::Unlimited), _) => limits.swap = None,
+        _ => {}
+    }
+    limits.cpus = asked.cpus.or(limits.cpus);
+    if asked.cpu_quota.is_some() {
+        limits.cpus = None;
+    }
+    limits.cpuset = asked.cpuset_cpus.clone().or(limits.cpuset.take());
+    limits.pids = asked.pids.unwrap_or(limits.pids);
+    limits.shm = asked.shm.unwrap_or(limits.shm);
+    for (name, limit) in &asked.ulimits {
+        limits.rlimits.insert(name.clone(), Rlimit { soft: limit.soft, hard: limit.hard });
+    }
+}

@@ -1,0 +1,234 @@
+//! From what was asked for, a policy and an image to a [`Plan`]. Nothing on the machine is changed here.
+//!
+//! To change what a sandbox is made of, open: `refine` (options over the policy), `identity` (users and id maps),
+//! `accounts` (passwd and group), `environment`, `command`, `mounts`, `host` (the image made of this machine),
+//! `limits`, `protection`.
+
+mod accounts;
+mod command;
+mod environment;
+pub mod host;
+mod identity;
+mod limits;
+mod mounts;
+mod protection;
+mod refine;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{
+    Linux, LinuxNamespace, LinuxNamespaceType, Process, Root as SpecRoot, Spec, User as SpecUser,
+};
+use palisade_policies::{NetworkMode, Policy, RootMode};
+use palisade_rootfs::{Image, ImageConfig, Users};
+use palisade_runtime::{File, Plan, Root, Upper};
+
+use crate::caller::Caller;
+use crate::failure::Failure;
+use crate::request::{Request, Seccomp, signal};
+
+pub use limits::hard_limits;
+pub use refine::refine;
+
+/// What the command runs on.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// This machine's own programs.
+    Host(&'a host::HostTree),
+    /// An unpacked image.
+    Image(&'a Image),
+}
+
+/// What is not in the request, the policy or the image.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The sandbox's id: 64 hexadecimal digits.
+    pub id: &'a str,
+    /// Where its writable layer goes, if that is on disk.
+    pub directory: &'a Path,
+}
+
+/// A plan, and what the user is to know of it.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The plan.
+    pub plan: Plan,
+    /// How ids are mapped: `single`, `range` or `host`.
+    pub identity: &'static str,
+    /// What is otherwise than one might think, one sentence each.
+    pub notes: Vec<String>,
+    /// Host directories to make first: missing sources of `-v`.
+    pub create: Vec<PathBuf>,
+}
+
+/// The plan for a request under a policy (already refined) on a source.
+///
+/// # Errors
+/// What cannot be done as asked, with the option that asked for it.
+pub fn resolve(
+    request: &Request,
+    policy: &Policy,
+    source: Source<'_>,
+    caller: &Caller,
+    place: Place<'_>,
+) -> Result<Resolved, Failure> {
+    let mut notes = Vec::new();
+    let nothing = ImageConfig::default();
+    let host_users = host::users();
+    let (config, users): (&ImageConfig, &Users) = match source {
+        Source::Host(_) => (&nothing, &host_users),
+        Source::Image(image) => {
+            notes.extend(image.notes.iter().cloned());
+            (&image.config, &image.users)
+        }
+    };
+    let network_is_hosts = policy.network.mode == NetworkMode::Host;
+    let hostname = request.hostname.clone().unwrap_or_else(|| place.id.chars().take(12).collect());
+    let identity = identity::resolve(request, config, users, caller, place.id, &mut notes)?;
+
+    let mut files = Vec::new();
+    let accounts = accounts::complete(users, &identity, matches!(source, Source::Host(_)), &mut files);
+    files.extend(host::names(&hostname, network_is_hosts));
+    if let Source::Host(tree) = source {
+        files.extend(tree.files());
+    }
+
+    let places = mounts::resolve(&mounts::Inputs {
+        request,
+        policy,
+        config,
+        identity: &identity,
+        home: &accounts.home,
+        host: match source {
+            Source::Host(tree) => Some(tree),
+            Source::Image(_) => None,
+        },
+    })?;
+    let args = command::resolve(request, config, matches!(source, Source::Host(_)))?;
+    let cwd = command::working_directory(request, config)?;
+    let env = environment::resolve(&environment::Inputs {
+        request,
+        policy,
+        config,
+        caller,
+        hostname: &hostname,
+        home: &accounts.home,
+    });
+    let capabilities = protection::capabilities(policy)?;
+    let rlimits = limits::rlimits(request, policy, caller)?;
+
+    let mut user = SpecUser::default();
+    user.set_uid(identity.uid).set_gid(identity.gid);
+    user.set_additional_gids((!identity.groups.is_empty()).then(|| identity.groups.clone()));
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(request.tty))
+        .set_user(user)
+        .set_args(Some(args))
+        .set_env(Some(env))
+        .set_cwd(cwd)
+        .set_capabilities(Some(capabilities))
+        .set_rlimits(Some(rlimits))
+        .set_no_new_privileges(Some(true))
+        .set_oom_score_adj(request.limits.oom_score_adj);
+
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces(identity.namespace(), network_is_hosts)))
+        .set_uid_mappings(Some(identity.uid_map.clone()).filter(|map| !map.is_empty()))
+        .set_gid_mappings(Some(identity.gid_map.clone()).filter(|map| !map.is_empty()))
+        .set_devices(Some(mounts::default_devices()))
+        .set_masked_paths(Some(mounts::texts(&policy.masked_paths(&accounts.home))))
+        .set_readonly_paths(Some(policy.filesystem.readonly_paths.clone()))
+        .set_resources(limits::resources(request, policy)?);
+
+    let read_only = policy.filesystem.root == RootMode::ReadOnly;
+    let mut root = SpecRoot::default();
+    root.set_path("rootfs".into()).set_readonly(Some(read_only));
+    let mut spec = Spec::default();
+    spec.set_version("1.2.0".to_owned())
+        .set_root(Some(root))
+        .set_process(Some(process))
+        .set_hostname(Some(hostname))
+        .set_domainname(request.domainname.clone())
+        .set_mounts(Some(places.mounts))
+        .set_linux(Some(linux))
+        .set_annotations(Some(annotations(request, policy)));
+
+    let landlock = (!request.protection.without_landlock).then(|| protection::landlock(policy, &accounts.home, places.rules));
+    protection::warn(request, &mut notes);
+    Ok(Resolved {
+        identity: identity.mode.word(),
+        notes,
+        create: places.create,
+        plan: Plan {
+            id: place.id.to_owned(),
+            spec,
+            root: root_of(source, policy, read_only, place),
+            files,
+            landlock,
+            seccomp: protection::seccomp(request, policy)?,
+            custom_seccomp: matches!(request.protection.seccomp, Seccomp::File(_)),
+            interactive: request.interactive,
+            timeout: policy.timeout,
+            stop_signal: stop_signal(request, config)?,
+            stop_timeout: policy.stop_timeout,
+            best_effort: request.protection.best_effort,
+        },
+    })
+}
+
+/// Every namespace but those that are the host's on request.
+fn namespaces(user: bool, network_is_hosts: bool) -> Vec<LinuxNamespace> {
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
+    [User, Mount, Pid, Ipc, Uts, Cgroup, Network]
+        .into_iter()
+        .filter(|kind| (*kind != User || user) && (*kind != Network || !network_is_hosts))
+        .map(|kind| {
+            let mut namespace = LinuxNamespace::default();
+            namespace.set_typ(kind);
+            namespace
+        })
+        .collect()
+}
+
+fn root_of(source: Source<'_>, policy: &Policy, read_only: bool, place: Place<'_>) -> Root {
+    let size = policy.filesystem.scratch_size;
+    match source {
+        Source::Host(tree) => Root::Tmpfs { size, links: tree.links.clone() },
+        Source::Image(image) => Root::Overlay {
+            lower: image.layers.iter().rev().map(|layer| layer.path.clone()).collect(),
+            upper: if read_only { Upper::Tmpfs { size } } else { Upper::Directory(place.directory.to_owned()) },
+        },
+    }
+}
+
+/// `--stop-signal`, else the image's, else SIGTERM.
+fn stop_signal(request: &Request, config: &ImageConfig) -> Result<i32, Failure> {
+    const SIGTERM: i32 = 15;
+    match (request.stop_signal, config.stop_signal.as_deref()) {
+        (Some(number), _) => Ok(number),
+        (None, Some(name)) => signal(name).ok_or_else(|| {
+            Failure::new(format!("the image's StopSignal `{name}` is no signal"), "--stop-signal TERM")
+        }),
+        (None, None) => Ok(SIGTERM),
+    }
+}
+
+/// What later commands and tools find a sandbox by. Labels keep a prefix, so that none can pass for another annotation.
+fn annotations(request: &Request, policy: &Policy) -> HashMap<String, String> {
+    let mut all: HashMap<String, String> = request.annotations.iter().cloned().collect();
+    all.extend(request.labels.iter().map(|(name, value)| (format!("io.palisade.label.{name}"), value.clone())));
+    all.insert("io.palisade.image".to_owned(), request.image_name.clone());
+    all.insert("io.palisade.policy".to_owned(), policy.name.clone());
+    if let Some(name) = &request.name {
+        all.insert("io.palisade.name".to_owned(), name.clone());
+    }
+    all
+}
+
+/// A text file of the root.
+fn file(path: &str, contents: impl Into<Vec<u8>>) -> File {
+    File { path: path.into(), contents: contents.into(), mode: 0o644 }
+}

@@ -1,0 +1,91 @@
+//! Options over the policy: what was asked for on the command line becomes part of it, if the policy allows that.
+
+use palisade_policies::{Flags, Pins, Policy, RootMode};
+
+use super::limits;
+use crate::failure::Failure;
+use crate::request::{Mount, Request, Seccomp, Userns};
+
+/// The policy that holds: `policy` with the request's options in it, and lowered to what the administrator pinned.
+///
+/// # Errors
+/// An option that loosens a policy that may only be tightened.
+pub fn refine(
+    policy: &Policy,
+    request: &Request,
+    pins: &Pins,
+    notes: &mut Vec<String>,
+) -> Result<Policy, Failure> {
+    let mut refined = policy.clone();
+    limits::refine(&mut refined, request);
+    refined.timeout = request.timeout.or(refined.timeout);
+    refined.stop_timeout = request.stop_timeout.unwrap_or(refined.stop_timeout);
+    refined.network.mode = request.network.unwrap_or(refined.network.mode);
+    refined.filesystem.root = match request.read_only {
+        Some(true) => RootMode::ReadOnly,
+        Some(false) => RootMode::Writable,
+        None => refined.filesystem.root,
+    };
+    capabilities(&mut refined, request);
+    if policy.flags == Flags::TightenOnly {
+        if let Some(option) = loosens(request) {
+            return Err(Failure::new(
+                format!("{option} loosens the policy {}, which options may only tighten", policy.name),
+                "leave the option out, or ask for another policy",
+            ));
+        }
+        policy.check_refined(&refined).map_err(|error| {
+            Failure::new(error.to_string(), "leave the option out, or ask for another policy")
+        })?;
+    }
+    let (refined, lowered) = refined.pinned_by(pins);
+    for pin in lowered {
+        notes.push(format!("{}: {} instead of {}, as {} pins it", pin.key, pin.to, pin.from, pin.origin));
+    }
+    Ok(refined)
+}
+
+fn capabilities(policy: &mut Policy, request: &Request) {
+    let (add, drop) = (&request.protection.add, &request.protection.drop);
+    if drop.all {
+        policy.capabilities.clear();
+    }
+    policy.capabilities.retain(|name| !drop.names.contains(name));
+    let wanted = if add.all { all() } else { add.names.clone() };
+    for name in wanted {
+        if !policy.capabilities.contains(&name) && !drop.names.contains(&name) {
+            policy.capabilities.push(name);
+        }
+    }
+}
+
+/// Every capability there is (capabilities(7), Linux 5.9 and later).
+fn all() -> Vec<String> {
+    const NAMES: [&str; 41] = [
+        "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
+        "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
+        "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST",
+        "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT",
+        "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME",
+        "SYS_TTY_CONFIG", "WAKE_ALARM",
+    ];
+    NAMES.iter().map(|name| format!("CAP_{name}")).collect()
+}
+
+/// The first option that loosens what a policy has no word for.
+fn loosens(request: &Request) -> Option<&'static str> {
+    match &request.protection.seccomp {
+        Seccomp::Policy => {}
+        Seccomp::File(_) | Seccomp::Unconfined => return Some("--security-opt seccomp"),
+    }
+    if request.protection.without_landlock {
+        return Some("--security-opt landlock");
+    }
+    if request.protection.best_effort {
+        return Some("--best-effort");
+    }
+    if request.userns == Userns::Host {
+        return Some("--userns host");
+    }
+    request.mounts.iter().any(|mount| matches!(mount, Mount::Device { .. })).then_some("--device")
+}
