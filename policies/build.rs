@@ -223,7 +223,7 @@ fn duration(duration: std::time::Duration) -> String {
 }
 
 fn texts(items: &[String]) -> String {
-    format!("vec![{}]", joined(items.iter().map(|item| text(item))))
+    format!("vec![{}]", joined(items.iter().map(text)))
 }
 
 fn text(text: impl Debug) -> String {

@@ -1,5 +1,11 @@
 //! The built-in policies and their seccomp programs, made from `policies/*.toml` when palisade is built (`build.rs`).
 
+#![allow(
+    clippy::unreadable_literal,
+    clippy::too_many_lines,
+    reason = "generated data"
+)]
+
 use std::time::Duration;
 
 use crate::policy::{

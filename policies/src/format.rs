@@ -50,11 +50,11 @@ pub fn read_policy(
             "extends" => {}
             "capabilities" => policy.capabilities = reader.each(key, value, capability)?,
             "timeout" => {
-                policy.timeout = reader.or_unlimited(key, value, above_zero(Reader::duration))?
+                policy.timeout = reader.or_unlimited(key, value, above_zero(Reader::duration))?;
             }
             "stop-timeout" => policy.stop_timeout = reader.duration(key, value)?,
             "minimum-tier" => {
-                policy.minimum_tier = reader.word(key, value, Tier::WORDS, Tier::from_word)?
+                policy.minimum_tier = reader.word(key, value, Tier::WORDS, Tier::from_word)?;
             }
             "output-cap" => policy.output_cap = reader.or_unlimited(key, value, Reader::size)?,
             "flags" => policy.flags = reader.word(key, value, Flags::WORDS, Flags::from_word)?,
@@ -63,7 +63,7 @@ pub fn read_policy(
             "syscalls" => syscalls(reader, reader.table(key, value)?, &mut policy.syscalls)?,
             "limits" => limits(reader, reader.table(key, value)?, &mut policy.limits)?,
             "environment" => {
-                environment(reader, reader.table(key, value)?, &mut policy.environment)?
+                environment(reader, reader.table(key, value)?, &mut policy.environment)?;
             }
             _ => return Err(unread(reader, key, value)),
         }
@@ -80,10 +80,10 @@ pub fn read_pins(reader: Reader<'_>, policy: &mut Policy) -> Result<(), Error> {
         match key.path {
             "description" => policy.description = reader.text(key, value)?,
             "timeout" => {
-                policy.timeout = reader.or_unlimited(key, value, above_zero(Reader::duration))?
+                policy.timeout = reader.or_unlimited(key, value, above_zero(Reader::duration))?;
             }
             "minimum-tier" => {
-                policy.minimum_tier = reader.word(key, value, Tier::WORDS, Tier::from_word)?
+                policy.minimum_tier = reader.word(key, value, Tier::WORDS, Tier::from_word)?;
             }
             "output-cap" => policy.output_cap = reader.or_unlimited(key, value, Reader::size)?,
             "limits" => limits(reader, reader.table(key, value)?, &mut policy.limits)?,
@@ -110,7 +110,7 @@ fn filesystem<'a>(
     for (key, value) in reader.entries(table, "filesystem")? {
         match key.name() {
             "root" => {
-                filesystem.root = reader.word(key, value, RootMode::WORDS, RootMode::from_word)?
+                filesystem.root = reader.word(key, value, RootMode::WORDS, RootMode::from_word)?;
             }
             "read" => filesystem.read = reader.each(key, value, path)?,
             "write" => filesystem.write = reader.each(key, value, path)?,
@@ -119,14 +119,14 @@ fn filesystem<'a>(
             "deny" => filesystem.deny = reader.each(key, value, path)?,
             "tmpfs" => filesystem.tmpfs = reader.each(key, value, tmpfs)?,
             "scratch-size" => {
-                filesystem.scratch_size = above_zero(Reader::size)(reader, key, value)?
+                filesystem.scratch_size = above_zero(Reader::size)(reader, key, value)?;
             }
             "scratch-inodes" => {
                 filesystem.scratch_inodes =
-                    reader.or_unlimited(key, value, above_zero(Reader::count))?
+                    reader.or_unlimited(key, value, above_zero(Reader::count))?;
             }
             "setuid" => {
-                filesystem.setuid = reader.word(key, value, Setuid::WORDS, Setuid::from_word)?
+                filesystem.setuid = reader.word(key, value, Setuid::WORDS, Setuid::from_word)?;
             }
             "sys" => filesystem.sys = reader.word(key, value, Sys::WORDS, Sys::from_word)?,
             "masked-paths" => filesystem.masked_paths = reader.each(key, value, path)?,
@@ -149,7 +149,7 @@ fn tmpfs<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<Tmpfs, 
             "path" => mount.path = path(reader, key, value)?,
             "size" => mount.size = above_zero(Reader::size)(reader, key, value)?,
             "inodes" => {
-                mount.inodes = reader.or_unlimited(key, value, above_zero(Reader::count))?
+                mount.inodes = reader.or_unlimited(key, value, above_zero(Reader::count))?;
             }
             "noexec" => mount.noexec = reader.flag(key, value)?,
             _ => return Err(unread(reader, key, value)),
@@ -175,7 +175,7 @@ fn network<'a>(
     for (key, value) in reader.entries(table, "network")? {
         match key.name() {
             "mode" => {
-                *mode = reader.word(key, value, NetworkMode::WORDS, NetworkMode::from_word)?
+                *mode = reader.word(key, value, NetworkMode::WORDS, NetworkMode::from_word)?;
             }
             _ => return Err(unread(reader, key, value)),
         }
@@ -228,7 +228,7 @@ fn limits<'a>(reader: Reader<'a>, table: &DeTable<'a>, limits: &mut Limits) -> R
     for (key, value) in reader.entries(table, "limits")? {
         match key.name() {
             "memory" => {
-                limits.memory = reader.or_unlimited(key, value, above_zero(Reader::size))?
+                limits.memory = reader.or_unlimited(key, value, above_zero(Reader::size))?;
             }
             "swap" => limits.swap = reader.or_unlimited(key, value, Reader::size)?,
             "cpus" => limits.cpus = reader.or_unlimited(key, value, Reader::number)?,
@@ -282,16 +282,16 @@ fn io<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<IoLimit, E
         match key.name() {
             "device" => limit.device = path(reader, key, value)?.into(),
             "read-bps" => {
-                limit.read_bps = reader.or_unlimited(key, value, above_zero(Reader::size))?
+                limit.read_bps = reader.or_unlimited(key, value, above_zero(Reader::size))?;
             }
             "write-bps" => {
-                limit.write_bps = reader.or_unlimited(key, value, above_zero(Reader::size))?
+                limit.write_bps = reader.or_unlimited(key, value, above_zero(Reader::size))?;
             }
             "read-iops" => {
-                limit.read_iops = reader.or_unlimited(key, value, above_zero(Reader::count))?
+                limit.read_iops = reader.or_unlimited(key, value, above_zero(Reader::count))?;
             }
             "write-iops" => {
-                limit.write_iops = reader.or_unlimited(key, value, above_zero(Reader::count))?
+                limit.write_iops = reader.or_unlimited(key, value, above_zero(Reader::count))?;
             }
             _ => return Err(unread(reader, key, value)),
         }

@@ -341,7 +341,7 @@ fn as_the_kernel_takes_it(name: &str, condition: Condition) -> Condition {
     let is_int = INTS
         .iter()
         .any(|(call, arguments)| *call == name && arguments.contains(&condition.argument));
-    let fits = |value: u64| value <= u64::from(u32::MAX);
+    let fits = |value: u64| u32::try_from(value).is_ok();
     let mask_fits = !matches!(condition.comparison, Comparison::MaskedEq(mask) if !fits(mask));
     if is_int && fits(condition.value) && mask_fits {
         Condition {

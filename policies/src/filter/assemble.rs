@@ -279,15 +279,14 @@ impl Writer<'_> {
             Node::Branch { test, yes, no } => (test, yes, no),
         };
         let needs = Self::needs(test);
-        let body = match self.tests.get(&id) {
-            Some(body) => *body,
-            None => {
-                let no = self.node(no, Some(needs));
-                let yes = self.node(yes, Some(needs));
-                self.test(test, yes, no);
-                self.tests.insert(id, self.last());
-                self.last()
-            }
+        let body = if let Some(body) = self.tests.get(&id) {
+            *body
+        } else {
+            let no = self.node(no, Some(needs));
+            let yes = self.node(yes, Some(needs));
+            self.test(test, yes, no);
+            self.tests.insert(id, self.last());
+            self.last()
         };
         if holding == Some(needs) {
             return body;
@@ -316,14 +315,13 @@ impl Writer<'_> {
 
     fn test(&mut self, test: Test, yes: usize, no: usize) {
         match test.relation {
-            Relation::Eq => self.jump_if(JUMP_EQ, test.value, yes, no),
-            Relation::Gt => self.jump_if(JUMP_GT, test.value, yes, no),
-            Relation::Ge => self.jump_if(JUMP_GE, test.value, yes, no),
             Relation::MaskedEq(mask) if test.value == 0 => self.jump_if(JUMP_SET, mask, no, yes),
             Relation::MaskedEq(mask) if mask.is_power_of_two() => {
-                self.jump_if(JUMP_SET, mask, yes, no)
+                self.jump_if(JUMP_SET, mask, yes, no);
             }
-            Relation::MaskedEq(_) => self.jump_if(JUMP_EQ, test.value, yes, no),
+            Relation::Eq | Relation::MaskedEq(_) => self.jump_if(JUMP_EQ, test.value, yes, no),
+            Relation::Gt => self.jump_if(JUMP_GT, test.value, yes, no),
+            Relation::Ge => self.jump_if(JUMP_GE, test.value, yes, no),
         }
     }
 }

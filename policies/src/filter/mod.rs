@@ -18,7 +18,7 @@ pub use rule::{Action, Comparison, Condition, Rule, Table, Width};
 use crate::error::Error;
 use crate::program::Program;
 
-/// Most instructions of a program (`BPF_MAXINSNS`, linux/bpf_common.h).
+/// Most instructions of a program (`BPF_MAXINSNS`, `linux/bpf_common.h`).
 pub const MOST_INSTRUCTIONS: usize = 4096;
 
 /// One program for `tables`, the first as the oldest filter. `origin` names them in errors.

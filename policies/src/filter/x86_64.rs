@@ -1,4 +1,4 @@
-//! System calls of `x86_64` by number (the kernel's arch/x86/entry/syscalls/syscall_64.tbl, as of Linux 6.18).
+//! System calls of `x86_64` by number (the kernel's `arch/x86/entry/syscalls/syscall_64.tbl`, as of Linux 6.18).
 
 /// What the kernel calls this architecture in `seccomp_data.arch` (`AUDIT_ARCH_X86_64`, linux/audit.h).
 pub const AUDIT_ARCH: u32 = 0xc000_003e;
