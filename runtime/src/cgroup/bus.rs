@@ -154,9 +154,9 @@ impl Call<'_> {
             fields.0.push(code);
             fields.signature(kind);
             if kind == "g" {
-                fields.signature(value)
+                fields.signature(value);
             } else {
-                fields.string(value)
+                fields.string(value);
             }
         }
         let mut message = Writer(vec![b'l', CALL, 0, 1]);

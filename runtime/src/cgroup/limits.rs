@@ -1,16 +1,15 @@
-//! What is to be limited, and the control files that say so in either version of cgroups.
-//!
-//! Sources: runtime-spec `config-linux.md`, kernel `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/`.
+//! What is to be limited: checked, and handed to either version of cgroups.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::{
     Error,
     controllers::{Controller, Controllers},
+    settings::{Setting, Settings},
 };
 
 /// The limits of an OCI `linux.resources`, checked for contradictions, in plain numbers.
@@ -24,19 +23,6 @@ pub struct Limits {
     io: Option<LinuxBlockIo>,
     unified: BTreeMap<String, String>,
 }
-
-/// One value for one control file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Setting {
-    pub controller: Controller,
-    pub file: Cow<'static, str>,
-    pub value: String,
-    /// The limit in words, for messages.
-    pub what: &'static str,
-}
-
-/// Above this a value means "no limit" (docker and podman pass such numbers).
-const UNLIMITED: i64 = i64::MAX - 4096;
 
 impl Limits {
     /// Takes the limits out of `resources`.
@@ -167,12 +153,12 @@ impl Limits {
                 "the OOM killer cannot be disabled under cgroup v2; remove disableOOMKiller".into(),
             ));
         }
-        if self
-            .cpu
-            .as_ref()
-            .is_some_and(|cpu| cpu.realtime_runtime().is_some() || cpu.realtime_period().is_some())
-        {
-            return Err(Error::Invalid("cgroup v2 has no limits on realtime scheduling; remove realtimeRuntime and realtimePeriod".into()));
+        let realtime =
+            |cpu: &LinuxCpu| cpu.realtime_runtime().is_some() || cpu.realtime_period().is_some();
+        if self.cpu.as_ref().is_some_and(realtime) {
+            return Err(Error::Invalid(
+                "cgroup v2 has no limits on realtime scheduling; remove realtimeRuntime and realtimePeriod".into(),
+            ));
         }
         let mut settings = self.v2_typed();
         for (key, value) in &self.unified {
@@ -193,111 +179,14 @@ impl Limits {
     }
 
     fn v2_typed(&self) -> Vec<Setting> {
-        let mut list = List::default();
-        if let Some(memory) = self.memory {
-            if let Some(limit) = nonzero(memory.limit()) {
-                list.add(Controller::Memory, "memory.max", v2_amount(limit), "memory");
-                if limit > 0 {
-                    // One process of an agent's command killed, the rest left confused, helps nobody.
-                    list.add(Controller::Memory, "memory.oom.group", "1".into(), "memory");
-                }
-            }
-            if let Some(reservation) = nonzero(memory.reservation()) {
-                list.add(
-                    Controller::Memory,
-                    "memory.low",
-                    v2_amount(reservation),
-                    "memory reservation",
-                );
-            }
-            if let Some(swap) = nonzero(memory.swap()) {
-                // OCI counts memory and swap together, cgroup v2 counts swap alone.
-                let alone = if swap > 0 {
-                    swap - memory.limit().unwrap_or(0)
-                } else {
-                    swap
-                };
-                list.add(
-                    Controller::Memory,
-                    "memory.swap.max",
-                    v2_amount(alone),
-                    "swap",
-                );
-            }
-        }
-        if let Some(cpu) = &self.cpu {
-            if let Some(shares) = cpu.shares().filter(|shares| *shares > 0) {
-                list.add(
-                    Controller::Cpu,
-                    "cpu.weight",
-                    weight_of_shares(shares).to_string(),
-                    "cpu shares",
-                );
-            }
-            if cpu.quota().is_some_and(|quota| quota != 0)
-                || cpu.period().is_some_and(|period| period != 0)
-            {
-                let quota = cpu
-                    .quota()
-                    .filter(|quota| *quota > 0)
-                    .map_or("max".into(), |quota| quota.to_string());
-                let period = cpu.period().filter(|period| *period > 0).unwrap_or(100_000);
-                list.add(
-                    Controller::Cpu,
-                    "cpu.max",
-                    format!("{quota} {period}"),
-                    "cpus",
-                );
-            }
-            if let Some(burst) = cpu.burst() {
-                list.add(
-                    Controller::Cpu,
-                    "cpu.max.burst",
-                    burst.to_string(),
-                    "cpu burst",
-                );
-            }
-            if let Some(idle) = cpu.idle() {
-                list.add(Controller::Cpu, "cpu.idle", idle.to_string(), "cpu idle");
-            }
-            list.cpuset(cpu);
-        }
-        if let Some(limit) = self.pids {
-            let value = if limit > 0 {
-                limit.to_string()
-            } else {
-                "max".into()
-            };
-            list.add(Controller::Pids, "pids.max", value, "pids");
-        }
-        if let Some(io) = &self.io {
-            if let Some(weight) = io.weight().filter(|weight| *weight > 0) {
-                list.add(
-                    Controller::Io,
-                    "io.weight",
-                    format!("default {}", io_weight(weight)),
-                    "io weight",
-                );
-            }
-            let throttles = [
-                (io.throttle_read_bps_device(), "rbps"),
-                (io.throttle_write_bps_device(), "wbps"),
-                (io.throttle_read_iops_device(), "riops"),
-                (io.throttle_write_iops_device(), "wiops"),
-            ];
-            for (devices, key) in throttles {
-                for device in devices.iter().flatten() {
-                    let rate = if device.rate() == 0 {
-                        "max".into()
-                    } else {
-                        device.rate().to_string()
-                    };
-                    let value = format!("{}:{} {key}={rate}", device.major(), device.minor());
-                    list.add(Controller::Io, "io.max", value, "io");
-                }
-            }
-        }
-        list.0
+        let mut settings = Settings::default();
+        self.memory
+            .iter()
+            .for_each(|memory| settings.memory_v2(memory));
+        self.cpu.iter().for_each(|cpu| settings.cpu_v2(cpu));
+        self.pids.iter().for_each(|pids| settings.pids(*pids));
+        self.io.iter().for_each(|io| settings.io_v2(io));
+        settings.0
     }
 
     /// The control files of cgroup v1, in the order of writing.
@@ -307,107 +196,14 @@ impl Limits {
                 "{key} is a control file of cgroup v2, and this host limits by cgroup v1"
             )));
         }
-        let mut list = List::default();
-        if let Some(memory) = self.memory {
-            if let Some(limit) = nonzero(memory.limit()) {
-                list.add(
-                    Controller::Memory,
-                    "memory.limit_in_bytes",
-                    v1_amount(limit),
-                    "memory",
-                );
-            }
-            if let Some(reservation) = nonzero(memory.reservation()) {
-                list.add(
-                    Controller::Memory,
-                    "memory.soft_limit_in_bytes",
-                    v1_amount(reservation),
-                    "memory reservation",
-                );
-            }
-            if let Some(swap) = nonzero(memory.swap()) {
-                list.add(
-                    Controller::Memory,
-                    "memory.memsw.limit_in_bytes",
-                    v1_amount(swap),
-                    "swap",
-                );
-            }
-            if let Some(swappiness) = memory.swappiness() {
-                list.add(
-                    Controller::Memory,
-                    "memory.swappiness",
-                    swappiness.to_string(),
-                    "swappiness",
-                );
-            }
-            if memory.disable_oom_killer() == Some(true) {
-                list.add(
-                    Controller::Memory,
-                    "memory.oom_control",
-                    "1".into(),
-                    "the OOM killer",
-                );
-            }
-        }
-        if let Some(cpu) = &self.cpu {
-            let mut number = |file, value: Option<i128>, what| {
-                if let Some(value) = value.filter(|value| *value != 0) {
-                    list.add(Controller::Cpu, file, value.to_string(), what);
-                }
-            };
-            number("cpu.shares", cpu.shares().map(Into::into), "cpu shares");
-            number("cpu.cfs_period_us", cpu.period().map(Into::into), "cpus");
-            number("cpu.cfs_quota_us", cpu.quota().map(Into::into), "cpus");
-            number("cpu.cfs_burst_us", cpu.burst().map(Into::into), "cpu burst");
-            number("cpu.idle", cpu.idle().map(Into::into), "cpu idle");
-            number(
-                "cpu.rt_period_us",
-                cpu.realtime_period().map(Into::into),
-                "realtime cpu",
-            );
-            number(
-                "cpu.rt_runtime_us",
-                cpu.realtime_runtime().map(Into::into),
-                "realtime cpu",
-            );
-            list.cpuset(cpu);
-        }
-        if let Some(limit) = self.pids {
-            let value = if limit > 0 {
-                limit.to_string()
-            } else {
-                "max".into()
-            };
-            list.add(Controller::Pids, "pids.max", value, "pids");
-        }
-        if let Some(io) = &self.io {
-            if let Some(weight) = io.weight().filter(|weight| *weight > 0) {
-                list.add(
-                    Controller::Io,
-                    "blkio.bfq.weight",
-                    weight.to_string(),
-                    "io weight",
-                );
-            }
-            list.throttle(
-                "blkio.throttle.read_bps_device",
-                io.throttle_read_bps_device().as_deref(),
-            );
-            list.throttle(
-                "blkio.throttle.write_bps_device",
-                io.throttle_write_bps_device().as_deref(),
-            );
-            list.throttle(
-                "blkio.throttle.read_iops_device",
-                io.throttle_read_iops_device().as_deref(),
-            );
-            list.throttle(
-                "blkio.throttle.write_iops_device",
-                io.throttle_write_iops_device().as_deref(),
-            );
-        }
-        Ok(list.0)
+        let mut settings = Settings::default();
+        self.memory
+            .iter()
+            .for_each(|memory| settings.memory_v1(memory));
+        self.cpu.iter().for_each(|cpu| settings.cpu_v1(cpu));
+        self.pids.iter().for_each(|pids| settings.pids(*pids));
+        self.io.iter().for_each(|io| settings.io_v1(io));
+        Ok(settings.0)
     }
 
     /// What is limited, in words, for messages.
@@ -419,76 +215,6 @@ impl Limits {
         }
         words
     }
-}
-
-#[derive(Default)]
-struct List(Vec<Setting>);
-
-impl List {
-    fn add(
-        &mut self,
-        controller: Controller,
-        file: &'static str,
-        value: String,
-        what: &'static str,
-    ) {
-        self.0.push(Setting {
-            controller,
-            file: Cow::Borrowed(file),
-            value,
-            what,
-        });
-    }
-
-    fn cpuset(&mut self, cpu: &LinuxCpu) {
-        for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
-            if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
-                self.add(Controller::Cpuset, file, value.clone(), "cpuset");
-            }
-        }
-    }
-
-    fn throttle(&mut self, file: &'static str, devices: Option<&[LinuxThrottleDevice]>) {
-        for device in devices.into_iter().flatten() {
-            self.add(
-                Controller::Io,
-                file,
-                format!("{}:{} {}", device.major(), device.minor(), device.rate()),
-                "io",
-            );
-        }
-    }
-}
-
-/// OCI gives 0 no meaning; engines write it for "not set".
-fn nonzero(value: Option<i64>) -> Option<i64> {
-    value.filter(|value| *value != 0)
-}
-
-fn v2_amount(value: i64) -> String {
-    if (0..UNLIMITED).contains(&value) {
-        value.to_string()
-    } else {
-        "max".into()
-    }
-}
-
-fn v1_amount(value: i64) -> String {
-    if (0..UNLIMITED).contains(&value) {
-        value.to_string()
-    } else {
-        "-1".into()
-    }
-}
-
-/// Maps v1's shares, 2..=262144, onto v2's weight, 1..=10000.
-fn weight_of_shares(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
-}
-
-/// Maps v1's blkio weight, 10..=1000, onto v2's io weight, 1..=10000.
-fn io_weight(weight: u16) -> u64 {
-    1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9_999 / 990
 }
 
 #[cfg(test)]
@@ -642,17 +368,5 @@ mod tests {
         }
         let limits = Limits::new(&resources(r#"{"unified":{"cgroup.procs":"1"}}"#)).unwrap();
         assert!(limits.v2().is_err());
-    }
-
-    #[test]
-    fn shares_map_onto_the_whole_range_of_weights() {
-        assert_eq!(
-            [2, 1024, 262_144, 0, u64::MAX].map(weight_of_shares),
-            [1, 39, 10_000, 1, 10_000]
-        );
-        assert_eq!(
-            [10, 1000, 0, u16::MAX].map(io_weight),
-            [1, 10_000, 1, 10_000]
-        );
     }
 }

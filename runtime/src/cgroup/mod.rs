@@ -12,6 +12,7 @@ mod fallback;
 mod host;
 mod limits;
 mod place;
+mod settings;
 mod systemd;
 mod usage;
 pub mod view;
@@ -38,7 +39,7 @@ pub use usage::Usage;
 
 use controllers::{Controller, Controllers};
 use directory::Directory;
-use limits::Setting;
+use settings::Setting;
 
 /// How limits are had on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,8 @@ use nix::unistd::{Uid, geteuid};
 use super::controllers::{Controller, Controllers};
 use super::directory::{Directory, read_path};
 use super::host::{Hierarchy, Host};
-use super::limits::{Limits, Setting};
+use super::limits::Limits;
+use super::settings::Setting;
 use super::systemd::{self, Scope};
 use super::{Cgroup, Error, Kind, Obstacle, Request, Systemd};
 
@@ -172,7 +173,7 @@ impl Wanted {
             match component {
                 Component::RootDir => {}
                 Component::Normal(name) => {
-                    names.push(name.to_str().ok_or_else(invalid)?.to_owned())
+                    names.push(name.to_str().ok_or_else(invalid)?.to_owned());
                 }
                 _ => return Err(invalid()),
             }

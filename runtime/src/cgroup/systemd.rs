@@ -106,7 +106,7 @@ fn run(bus: &mut Bus, direct: bool, scope: &Scope) -> io::Result<()> {
             }
             REPLY if message.reply_to == serial => accepted = true,
             SIGNAL if message.member == "JobRemoved" => {
-                result = removed_job(&message, &scope.unit).or(result)
+                result = removed_job(&message, &scope.unit).or(result);
             }
             _ => {}
         }

@@ -38,13 +38,18 @@ pub struct Usage {
 /// Reads every counter there is.
 pub(super) fn read(cgroup: &Cgroup) -> Usage {
     if cgroup.v1.is_empty() {
-        cgroup.unified.as_ref().map(v2).unwrap_or_default()
+        cgroup
+            .unified
+            .as_ref()
+            .map(|unified| v2(unified, cgroup.leaf.as_ref()))
+            .unwrap_or_default()
     } else {
         v1(cgroup)
     }
 }
 
-fn v2(directory: &Directory) -> Usage {
+fn v2(directory: &Directory, leaf: Option<&Directory>) -> Usage {
+    let denied = |directory: &Directory| flat(&directory.read("pids.events").ok()?, "max");
     let cpu = directory.read("cpu.stat").unwrap_or_default();
     let microseconds = |key| flat(&cpu, key).map(Duration::from_micros);
     let io = directory.read("io.stat").ok();
@@ -61,10 +66,8 @@ fn v2(directory: &Directory) -> Usage {
             .read("memory.events")
             .ok()
             .and_then(|events| flat(&events, "oom_kill")),
-        pids_denied: directory
-            .read("pids.events")
-            .ok()
-            .and_then(|events| flat(&events, "max")),
+        // Before Linux 6.11 a refusal is counted where the process is, since then where the limit is.
+        pids_denied: denied(directory).max(leaf.and_then(denied)),
         io_read: io.as_deref().map(|stat| nested(stat, "rbytes=")),
         io_written: io.as_deref().map(|stat| nested(stat, "wbytes=")),
     }
