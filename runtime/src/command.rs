@@ -3,6 +3,7 @@
 //! Until then it shares PID 1's memory while PID 1 stands still (vfork(2)): it leaves word of a failure in that memory,
 //! so that it can report even after its own filters forbid it to talk.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -31,22 +32,30 @@ pub(crate) fn start<'p>(
     let prepared = init.prepared;
     let stdio = &init.stdio;
     // What stands here if the process is killed before it can say anything.
-    let mut record = Record::failed(
+    // A Cell, as what the child writes is read by PID 1 after an execve(2) that does not return.
+    let record = Cell::new(Record::failed(
         Step::Fork,
         Errno::ECHILD,
         b"(killed while it was being confined)",
-    );
+    ));
     let mut body = || {
         match confine(prepared, stdio) {
-            Ok(()) => execute(prepared, proc.map(AsFd::as_fd), &mut record),
+            Ok(()) => execute(prepared, proc.map(AsFd::as_fd), &record),
             Err(failure) => {
-                record = Record::failed(failure.step, failure.errno, failure.subject.to_bytes())
+                record.set(Record::failed(
+                    failure.step,
+                    failure.errno,
+                    failure.subject.to_bytes(),
+                ));
             }
         }
         125
     };
     let pid = sys::vfork(&mut init.stack, &mut body).or_fail(Step::Fork, c"")?;
-    Ok(Command { pid, record })
+    Ok(Command {
+        pid,
+        record: record.get(),
+    })
 }
 
 /// Everything between the new process and its execve(2); seccomp last, as it may forbid what came before.
@@ -85,11 +94,11 @@ fn confine<'p>(prepared: &'p Prepared, stdio: &Stdio) -> Result<(), Failure<'p>>
 }
 
 /// Reads back what holds, then executes the first candidate that exists. `record` says what came of it.
-fn execute(prepared: &Prepared, proc: Option<BorrowedFd<'_>>, record: &mut Record) {
+fn execute(prepared: &Prepared, proc: Option<BorrowedFd<'_>>, record: &Cell<Record>) {
     match readback::compare(prepared, proc) {
-        Ok(held) => *record = held,
+        Ok(held) => record.set(held),
         Err(differs) => {
-            *record = differs;
+            record.set(differs);
             return;
         }
     }
@@ -118,11 +127,11 @@ fn execute(prepared: &Prepared, proc: Option<BorrowedFd<'_>>, record: &mut Recor
             }
         }
     }
-    *record = Record::failed(
+    record.set(Record::failed(
         Step::Exec,
         refused
             .filter(|_| missing.is_empty())
             .unwrap_or(Errno::ENOENT),
         missing,
-    );
+    ));
 }

@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
-use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, mkdir, read, unlinkat, write};
 
 use super::Error;
 
@@ -41,17 +41,12 @@ impl Directory {
         self.fd.as_fd()
     }
 
-    /// Makes the child cgroup `name` and opens it; with `shared`, one that exists already is as good.
-    pub fn make(&self, name: &str, shared: bool) -> Result<Self, Error> {
-        let path = self.path.join(name);
-        match mkdirat(&self.fd, name, Mode::from_bits_truncate(0o755)) {
-            Err(Errno::EEXIST) if shared => {}
-            Err(errno) => return Err(Error::system("make", path, errno)),
-            Ok(()) => {}
+    /// Makes a cgroup; with `shared`, one that exists already is as good.
+    pub fn make(path: &Path, shared: bool) -> Result<(), Error> {
+        match mkdir(path, Mode::from_bits_truncate(0o755)) {
+            Err(Errno::EEXIST) if shared => Ok(()),
+            other => other.map_err(|errno| Error::system("make", path, errno)),
         }
-        let fd = openat(&self.fd, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
-            .map_err(|errno| Error::system("open", &path, errno))?;
-        Ok(Self { fd, path })
     }
 
     /// Writes a control file. The kernel takes the value whole or refuses it.
@@ -80,11 +75,6 @@ impl Directory {
         )
         .map_err(fail)?;
         read_whole(&fd).map_err(fail)
-    }
-
-    /// Whether this control file exists.
-    pub fn has(&self, file: &str) -> bool {
-        nix::sys::stat::fstatat(&self.fd, file, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Opens a control file for reading, to be polled.

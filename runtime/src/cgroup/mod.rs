@@ -108,7 +108,7 @@ pub struct Cgroup {
     kind: Kind,
     /// The cgroup v2 that carries the limits, if any.
     unified: Option<Directory>,
-    /// The cgroup v2 that processes join: `unified`, or a leaf of it.
+    /// The leaf of `unified` that processes join, where it is not `unified` itself.
     leaf: Option<Directory>,
     v1: Vec<(Controllers, Directory)>,
 }
@@ -120,7 +120,7 @@ pub struct Record {
     pub kind: Kind,
     /// Absolute path of the cgroup v2 that carries the limits.
     pub unified: Option<PathBuf>,
-    /// Absolute path of the cgroup v2 that processes join.
+    /// Absolute path of the cgroup v2 below it that processes join, where it is another.
     pub leaf: Option<PathBuf>,
     /// Absolute paths of the v1 directories, each with its controllers, separated by commas.
     pub v1: Vec<(String, PathBuf)>,
@@ -155,7 +155,7 @@ impl Cgroup {
 
     /// The cgroup v2 directory for clone3's `CLONE_INTO_CGROUP`; none under [`Kind::V1`].
     pub fn directory(&self) -> Option<BorrowedFd<'_>> {
-        self.leaf.as_ref().map(Directory::fd)
+        self.joined().map(Directory::fd)
     }
 
     /// Moves a process into every directory of this cgroup, by its process id as the caller sees it.
@@ -163,8 +163,8 @@ impl Cgroup {
     /// # Errors
     /// What the kernel says about the write to `cgroup.procs`.
     pub fn join(&self, pid: i32) -> Result<(), Error> {
-        if let Some(leaf) = &self.leaf {
-            leaf.write("cgroup.procs", &pid.to_string())?;
+        if let Some(joined) = self.joined() {
+            joined.write("cgroup.procs", &pid.to_string())?;
         }
         self.join_v1(pid)
     }
@@ -212,7 +212,7 @@ impl Cgroup {
             .v1
             .first()
             .map(|(_, directory)| directory)
-            .or(self.leaf.as_ref())
+            .or(self.joined())
         else {
             return Ok(());
         };
@@ -300,11 +300,8 @@ impl Cgroup {
     /// # Errors
     /// What the kernel says about reading `cgroup.procs`.
     pub fn processes(&self) -> Result<Vec<i32>, Error> {
-        let Some(list) = self
-            .leaf
-            .as_ref()
-            .or(self.v1.first().map(|(_, directory)| directory))
-        else {
+        let first = self.v1.first().map(|(_, directory)| directory);
+        let Some(list) = self.joined().or(first) else {
             return Ok(Vec::new());
         };
         Ok(list
@@ -380,9 +377,7 @@ impl Cgroup {
         if let Some(leaf) = &self.leaf {
             remove_directory(leaf, true)?;
         }
-        if let (Some(unified), Some(leaf)) = (&self.unified, &self.leaf)
-            && unified.path() != leaf.path()
-        {
+        if let Some(unified) = &self.unified {
             remove_directory(unified, true)?;
         }
         self.v1
@@ -432,6 +427,11 @@ impl Cgroup {
             leaf: directory(&record.leaf)?,
             v1: v1.collect::<Result<_, Error>>()?,
         })
+    }
+
+    /// The cgroup v2 directory that processes join.
+    fn joined(&self) -> Option<&Directory> {
+        self.leaf.as_ref().or(self.unified.as_ref())
     }
 
     fn v1_of(&self, controller: Controller) -> Option<&Directory> {

@@ -124,20 +124,21 @@ impl Place {
     /// The directory itself, made below `base`; `prepare` is called with each directory that gets a child.
     fn make(
         &self,
-        base: Directory,
-        mut prepare: impl FnMut(&Directory) -> Result<(), Error>,
+        base: &Path,
+        prepare: impl Fn(&Path) -> Result<(), Error>,
     ) -> Result<Directory, Error> {
         let names = match &self.path {
             Some(Wanted::Absolute(names) | Wanted::Relative(names)) => names.as_slice(),
             _ => std::slice::from_ref(&self.name),
         };
-        let mut directory = base;
+        let mut path = base.to_owned();
         for name in names {
-            prepare(&directory)?;
+            prepare(&path)?;
+            path.push(name);
             // A path that an engine chose may exist already: it made the parents, or the cgroup itself.
-            directory = directory.make(name, self.path.is_some())?;
+            Directory::make(&path, self.path.is_some())?;
         }
-        Ok(directory)
+        Directory::open(&path)
     }
 }
 
@@ -200,11 +201,11 @@ struct V2<'a> {
 impl V2<'_> {
     /// In the hierarchy's root.
     fn in_the_root(&self) -> Result<Cgroup, Error> {
-        let base = Directory::open(&self.hierarchy.root)?;
-        if base.has("cgroup.type") {
+        let base = &self.hierarchy.root;
+        if base.join("cgroup.type").exists() {
             return Err(Error::Blocked(format!(
                 "{} is a container's cgroup, not the root of the hierarchy",
-                base.path().display()
+                base.display()
             )));
         }
         // systemd turns controllers off in the root that its own units do not need, unless a child hands them on.
@@ -228,10 +229,8 @@ impl V2<'_> {
                 base.display()
             )));
         }
-        let occupied = base == own;
-        let base = Directory::open(base)?;
-        if occupied && !self.needed.is_empty() {
-            make_room(&base)?;
+        if base == own && !self.needed.is_empty() {
+            make_room(base)?;
         }
         self.make(Kind::V2Delegated, base, false)
     }
@@ -254,12 +253,11 @@ impl V2<'_> {
         let own = own.ok_or_else(|| {
             Error::Blocked("the cgroup of the scope is not visible in /sys/fs/cgroup".into())
         })?;
-        let base = Directory::open(&own)?;
-        make_room(&base)?;
-        self.make(Kind::Systemd, base, false)
+        make_room(&own)?;
+        self.make(Kind::Systemd, &own, false)
     }
 
-    fn make(&self, kind: Kind, base: Directory, guarded: bool) -> Result<Cgroup, Error> {
+    fn make(&self, kind: Kind, base: &Path, guarded: bool) -> Result<Cgroup, Error> {
         let directory = self
             .place
             .make(base, |parent| enable(kind, parent, self.needed))?;
@@ -273,9 +271,6 @@ impl V2<'_> {
         if result.is_err() {
             // The first failure is the one to report.
             let _ = cgroup.remove();
-            if let Some(directory) = &cgroup.unified {
-                let _ = directory.remove();
-            }
         }
         result.map(|()| cgroup)
     }
@@ -284,21 +279,22 @@ impl V2<'_> {
         let Some(directory) = &cgroup.unified else {
             return Ok(());
         };
-        cgroup.leaf = Some(if guarded {
-            enable(cgroup.kind, directory, self.needed)?;
-            directory.make(LEAF, true)?
-        } else {
-            Directory::open(directory.path())?
-        });
+        if guarded {
+            enable(cgroup.kind, directory.path(), self.needed)?;
+            let leaf = directory.path().join(LEAF);
+            Directory::make(&leaf, true)?;
+            cgroup.leaf = Some(Directory::open(&leaf)?);
+        }
         cgroup.apply(self.limits)
     }
 }
 
 /// Hands controllers on to the children of `parent`.
-fn enable(kind: Kind, parent: &Directory, needed: Controllers) -> Result<(), Error> {
+fn enable(kind: Kind, parent: &Path, needed: Controllers) -> Result<(), Error> {
     if needed.is_empty() {
         return Ok(());
     }
+    let parent = &Directory::open(parent)?;
     match parent.write("cgroup.subtree_control", &needed.list("+")) {
         Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::EINVAL)) => {
             Err(missing(kind, parent, needed).unwrap_or(error))
@@ -311,8 +307,10 @@ fn enable(kind: Kind, parent: &Directory, needed: Controllers) -> Result<(), Err
 ///
 /// Before the controllers are enabled: the kernel lets those of pids and cpu be enabled beside processes, and then lets no
 /// process into the children.
-fn make_room(parent: &Directory) -> Result<(), Error> {
-    let leaf = parent.make(CALLER, true)?;
+fn make_room(parent: &Path) -> Result<(), Error> {
+    let leaf = parent.join(CALLER);
+    Directory::make(&leaf, true)?;
+    let (parent, leaf) = (Directory::open(parent)?, Directory::open(&leaf)?);
     // Those that were forked meanwhile come in the next round.
     for _ in 0..100 {
         let processes = parent.read("cgroup.procs")?;
@@ -402,14 +400,10 @@ fn fill_v1(
         ));
     }
     if let Some(hierarchy) = &host.unified
-        && let Ok((directory, leaf)) = below(hierarchy, place, |_| Ok(())).and_then(|directory| {
-            let leaf = Directory::open(directory.path())?;
-            Ok((directory, leaf))
-        })
+        && let Ok(directory) = below(hierarchy, place, |_| Ok(()))
     {
         cgroup.kind = Kind::Hybrid;
         cgroup.unified = Some(directory);
-        cgroup.leaf = Some(leaf);
     } else if always {
         wanted.insert(Controller::Freezer);
     }
@@ -420,14 +414,14 @@ fn fill_v1(
         let cpuset = controllers.contains(Controller::Cpuset);
         let directory = below(hierarchy, place, |parent| {
             if cpuset {
-                inherit_cpuset(parent, parent.path())
+                inherit_cpuset(parent)
             } else {
                 Ok(())
             }
         })?;
         cgroup.v1.push((*controllers, directory));
         if cpuset && let Some((_, directory)) = cgroup.v1.last() {
-            inherit_cpuset(directory, directory.path())?;
+            inherit_cpuset(directory.path())?;
         }
     }
     let got: Controllers = cgroup
@@ -451,9 +445,9 @@ fn fill_v1(
 fn below(
     hierarchy: &Hierarchy,
     place: &Place,
-    prepare: impl Fn(&Directory) -> Result<(), Error>,
+    prepare: impl Fn(&Path) -> Result<(), Error>,
 ) -> Result<Directory, Error> {
-    let in_root = Directory::open(&hierarchy.root).and_then(|root| place.make(root, &prepare));
+    let in_root = place.make(&hierarchy.root, &prepare);
     match (in_root, &hierarchy.own) {
         (Err(error), Some(own))
             if *own != hierarchy.root
@@ -463,14 +457,15 @@ fn below(
                     Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)
                 ) =>
         {
-            Directory::open(own).and_then(|own| place.make(own, &prepare))
+            place.make(own, &prepare)
         }
         (result, _) => result,
     }
 }
 
 /// A new v1 cpuset has no cpu and no memory node, and takes no process before it has both.
-fn inherit_cpuset(directory: &Directory, path: &Path) -> Result<(), Error> {
+fn inherit_cpuset(path: &Path) -> Result<(), Error> {
+    let directory = Directory::open(path)?;
     for file in ["cpuset.cpus", "cpuset.mems"] {
         if directory.read(file)?.trim().is_empty() {
             let parent = Directory::open(path.parent().unwrap_or(path))?;
