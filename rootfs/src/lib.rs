@@ -29,7 +29,9 @@ mod image;
 pub mod merged;
 mod platform;
 mod reference;
+mod source;
 mod store;
+mod unpack;
 mod users;
 
 pub use config::{Healthcheck, ImageConfig};
@@ -39,4 +41,5 @@ pub use image::{Image, Layer};
 pub use platform::Platform;
 pub use reference::{Name, Reference};
 pub use store::{Ownership, Store};
+pub use unpack::Limits;
 pub use users::{User, Users};

@@ -1,0 +1,111 @@
+//! What `docker save` writes: a tar file with `manifest.json`.
+
+use serde::Deserialize;
+
+use super::layout::json;
+use super::place::Place;
+use super::{Source, SourceLayer};
+use crate::config::Document;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::platform::Platform;
+use crate::reference::Name;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Option<Vec<String>>,
+}
+
+/// Finds an image by its name, or the only one there is.
+pub(crate) fn find(place: &Place, reference: Option<&str>, platform: &Platform) -> Result<Source> {
+    let text = place
+        .read("manifest.json", "manifest")?
+        .ok_or_else(|| Error::NotAnImage {
+            path: place.path().to_owned(),
+            kind: "a docker archive",
+            reason: "it has no manifest.json (is it an oci-archive?)".to_owned(),
+        })?;
+    let items: Vec<Item> = json(&text, "manifest", place)?;
+    let full = |name: &str| Name::parse(name).map(|name| name.to_string());
+    let called = |item: &&Item, wanted: &str| {
+        let wanted = full(wanted).ok();
+        item.repo_tags
+            .iter()
+            .flatten()
+            .any(|tag| wanted.is_some() && full(tag).ok() == wanted)
+    };
+    let chosen = match (reference, &items[..]) {
+        (None, [one]) => Some(one),
+        (None, _) => None,
+        (Some(wanted), items) => items.iter().find(|item| called(item, wanted)),
+    };
+    let Some(item) = chosen else {
+        return Err(Error::NoSuchImage {
+            path: place.path().to_owned(),
+            wanted: reference.map(str::to_owned),
+            available: items
+                .iter()
+                .flat_map(|item| item.repo_tags.iter().flatten().cloned())
+                .collect(),
+        });
+    };
+    let missing = |name: &str| Error::NotAnImage {
+        path: place.path().to_owned(),
+        kind: "a complete image",
+        reason: format!("`{}` is missing", name.escape_debug()),
+    };
+    let config = place
+        .read(&item.config, "configuration")?
+        .ok_or_else(|| missing(&item.config))?;
+    let config_digest = Digest::of(&config);
+    // Where the file's name is its digest, it has to be true.
+    let name = item.config.rsplit('/').next().unwrap_or_default();
+    if let Some(expected) = Digest::from_hex(name.strip_suffix(".json").unwrap_or(name))
+        && expected != config_digest
+    {
+        return Err(Error::DigestMismatch {
+            what: "configuration".to_owned(),
+            expected,
+            found: config_digest,
+        });
+    }
+    let document = Document::parse(&config, place.path())?;
+    if !platform.accepts(&document.platform) {
+        return Err(Error::Platform {
+            wanted: platform.to_string(),
+            available: vec![document.platform.to_string()],
+        });
+    }
+    let names = item.layers.as_deref().unwrap_or_default();
+    if names.len() != document.diff_ids.len() {
+        let reason = format!(
+            "it has {} layers, the configuration {}",
+            names.len(),
+            document.diff_ids.len()
+        );
+        return Err(Error::Json {
+            what: "manifest",
+            path: place.path().to_owned(),
+            reason,
+        });
+    }
+    let layers = names
+        .iter()
+        .zip(&document.diff_ids)
+        .map(|(name, &diff_id)| SourceLayer {
+            diff_id,
+            digest: None,
+            size: None,
+            name: name.clone(),
+        })
+        .collect();
+    Ok(Source {
+        document,
+        manifest_digest: None,
+        config_digest,
+        layers,
+    })
+}

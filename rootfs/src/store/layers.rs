@@ -1,0 +1,290 @@
+//! The unpacked layers of a store: found, or unpacked once however many processes want them.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Ownership, give, open_own, record};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::merged::Merged;
+use crate::source::{Place, SourceLayer};
+use crate::unpack::{self, Beneath, Failure, How, Limits, remove};
+
+/// A directory of layers.
+pub(crate) struct Layers {
+    dir: PathBuf,
+    fd: OwnedFd,
+    ownership: Ownership,
+    limits: Limits,
+}
+
+/// What names a layer's directory.
+struct Names {
+    /// For a tree that is right anywhere.
+    shared: String,
+    /// For a tree that is right only above the layers it was unpacked above.
+    above: String,
+}
+
+impl Layers {
+    pub(crate) fn new(dir: PathBuf, ownership: Ownership, limits: Limits) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&dir, flags, Mode::empty())
+            .map_err(|e| Error::io("open the store in", &dir, e))?;
+        Ok(Self {
+            dir,
+            fd,
+            ownership,
+            limits,
+        })
+    }
+
+    /// Makes sure that all layers are unpacked; returns their directories, the bottom one first.
+    pub(crate) fn ensure(&self, place: &Place, layers: &[SourceLayer]) -> Result<Vec<PathBuf>> {
+        let names = names(layers);
+        let mut done: Vec<Option<PathBuf>> = names.iter().map(|names| self.find(names)).collect();
+        if done.iter().any(Option::is_none) {
+            self.sweep();
+            self.unpack_all(place, layers, &names, &mut done)?;
+        }
+        Ok(done.into_iter().flatten().collect())
+    }
+
+    /// The notes of a layer's unpacking.
+    pub(crate) fn notes(&self, layer: &Path) -> Vec<String> {
+        let name = format!(
+            "{}.notes",
+            layer.file_name().unwrap_or_default().to_string_lossy()
+        );
+        let Ok(file) = open_own(&self.fd, &name) else {
+            return Vec::new();
+        };
+        serde_json::from_reader(file).unwrap_or_default()
+    }
+
+    fn find(&self, names: &Names) -> Option<PathBuf> {
+        [&names.shared, &names.above]
+            .into_iter()
+            .find(|name| {
+                rustix::fs::statat(&self.fd, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+            })
+            .map(|name| self.dir.join(name))
+    }
+
+    /// Unpacks what is missing, from the bottom up: two threads to a layer, so half as many layers at a time as there are processors.
+    fn unpack_all(
+        &self,
+        place: &Place,
+        layers: &[SourceLayer],
+        names: &[Names],
+        done: &mut [Option<PathBuf>],
+    ) -> Result<()> {
+        let missing: Vec<usize> = (0..layers.len()).filter(|&i| done[i].is_none()).collect();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = (processors / 2).clamp(1, missing.len());
+        let shared = Mutex::new(done);
+        let next = AtomicUsize::new(0);
+        let failed: Mutex<Option<Error>> = Mutex::new(None);
+        let waiting: Mutex<BTreeSet<usize>> = Mutex::default();
+        let attempt = |i: usize| -> Result<bool> {
+            let lower: Option<Vec<PathBuf>> = lock(&shared)[..i].iter().cloned().collect();
+            match self.unpack(place, &layers[i], &names[i], lower.as_deref()) {
+                Ok(path) => lock(&shared)[i] = Some(path),
+                Err(Failure::NeedsLower) => return Ok(false),
+                Err(Failure::Error(error)) => return Err(error),
+            }
+            Ok(true)
+        };
+        let work = || {
+            while lock(&failed).is_none() {
+                let Some(&i) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                    return;
+                };
+                match attempt(i) {
+                    Ok(true) => {}
+                    Ok(false) => drop(lock(&waiting).insert(i)),
+                    Err(error) => drop(lock(&failed).get_or_insert(error)),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            (1..workers).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        if let Some(error) = lock(&failed).take() {
+            return Err(error);
+        }
+        // Those that refer to layers beneath come last, in order: no lock was held while they waited, so two processes
+        // that unpack the same layers in different orders cannot wait for each other.
+        for i in std::mem::take(&mut *lock(&waiting)) {
+            attempt(i)?;
+        }
+        Ok(())
+    }
+
+    /// Unpacks one layer, unless another process has done so by the time it is this one's turn.
+    fn unpack(
+        &self,
+        place: &Place,
+        layer: &SourceLayer,
+        names: &Names,
+        lower: Option<&[PathBuf]>,
+    ) -> Result<PathBuf, Failure> {
+        let lock = self.lock(&names.shared, FlockOperation::LockExclusive)?;
+        if let Some(path) = self.find(names) {
+            return Ok(path);
+        }
+        let part = format!(".{}.part", names.shared);
+        let at = |doing| move |e: Errno| Error::io(doing, &self.dir, e);
+        remove::tree(self.fd.as_fd(), part.as_bytes())
+            .map_err(at("remove a layer left half unpacked in"))?;
+        let result = self.fill(place, layer, lower, &part).and_then(|unpacked| {
+            let name = if unpacked.used_beneath {
+                &names.above
+            } else {
+                &names.shared
+            };
+            if !unpacked.notes.is_empty() {
+                let notes = serde_json::to_vec(&unpacked.notes).unwrap_or_default();
+                record::publish(&self.dir, &format!("{name}.notes"), &notes)?;
+            }
+            rustix::fs::renameat(&self.fd, &part, &self.fd, name)
+                .map_err(at("publish a layer in"))?;
+            Ok(self.dir.join(name))
+        });
+        if result.is_err() {
+            // The error that is reported says more than one met while cleaning; the next unpacking cleans again.
+            let _ = remove::tree(self.fd.as_fd(), part.as_bytes());
+        }
+        lock.remove(&self.fd);
+        result
+    }
+
+    fn fill(
+        &self,
+        place: &Place,
+        layer: &SourceLayer,
+        lower: Option<&[PathBuf]>,
+        part: &str,
+    ) -> Result<unpack::Unpacked, Failure> {
+        let path = self.dir.join(part);
+        let at = |doing| {
+            let path = &path;
+            move |e: Errno| Error::io(doing, path, e)
+        };
+        let blob = layer.open(place)?;
+        let mode = Mode::from_raw_mode(0o755);
+        rustix::fs::mkdirat(&self.fd, part, mode).map_err(at("make"))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(&self.fd, part, flags, Mode::empty()).map_err(at("open"))?;
+        rustix::fs::fchmod(&root, mode).map_err(at("set the mode of"))?;
+        // A default ACL of the store's directory would change the mode of every file.
+        let _ = rustix::fs::fremovexattr(&root, "system.posix_acl_default");
+        let merged = lower
+            .filter(|lower| !lower.is_empty())
+            .map(Merged::open)
+            .transpose()?;
+        let beneath = match (lower, &merged) {
+            (None, _) => Beneath::NotReady,
+            (Some(_), None) => Beneath::Nothing,
+            (Some(_), Some(merged)) => Beneath::Layers(merged),
+        };
+        let how = How {
+            ownership: self.ownership,
+            limits: self.limits,
+            beneath,
+        };
+        unpack::layer(&blob, layer.diff_id, root, how)
+    }
+
+    /// Removes what crashed processes left half unpacked: that which nobody holds the lock of.
+    fn sweep(&self) {
+        record::sweep(&self.dir);
+        let names: BTreeSet<String> = std::fs::read_dir(&self.dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter_map(|name| {
+                let name = name.strip_prefix('.')?;
+                name.strip_suffix(".part")
+                    .or_else(|| name.strip_suffix(".lock"))
+                    .map(str::to_owned)
+            })
+            .collect();
+        for name in names {
+            if let Ok(lock) = self.lock(&name, FlockOperation::NonBlockingLockExclusive) {
+                let _ = remove::tree(self.fd.as_fd(), format!(".{name}.part").as_bytes());
+                lock.remove(&self.fd);
+            }
+        }
+    }
+
+    /// Takes a layer's lock, by the file that stands for it.
+    fn lock(&self, name: &str, how: FlockOperation) -> Result<Lock> {
+        let file = format!(".{name}.lock");
+        let fail = |e: Errno| Error::io("take the lock", &self.dir.join(&file), e);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            let fd = rustix::fs::openat(&self.fd, &file, flags, Mode::RUSR | Mode::WUSR)
+                .map_err(fail)?;
+            match rustix::fs::flock(&fd, how) {
+                Err(Errno::INTR) => continue,
+                result => result.map_err(fail)?,
+            }
+            let held = rustix::fs::fstat(&fd).map_err(fail)?;
+            // Who held it before has removed it: then others may already wait for another file of that name.
+            match rustix::fs::statat(&self.fd, &file, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => {
+                    give(&self.dir.join(&file), &self.dir).map_err(fail)?;
+                    return Ok(Lock { file, _fd: fd });
+                }
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(fail(e)),
+            }
+        }
+    }
+}
+
+/// A layer's lock, held until dropped.
+struct Lock {
+    file: String,
+    _fd: OwnedFd,
+}
+
+impl Lock {
+    /// Removes the file while the lock is held, and lets go.
+    fn remove(self, dir: &OwnedFd) {
+        let _ = rustix::fs::unlinkat(dir, &self.file, AtFlags::empty());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The names of each layer's directory. Chain ids are those of the OCI image-spec (config.md, "Layer `ChainID`").
+fn names(layers: &[SourceLayer]) -> Vec<Names> {
+    let mut chain: Option<Digest> = None;
+    let name = |layer: &SourceLayer| {
+        let shared = layer.diff_id.hex();
+        let above = format!(
+            "{shared}.{}",
+            chain.map_or_else(|| "base".to_owned(), |chain| chain.hex())
+        );
+        chain = Some(match chain {
+            None => layer.diff_id,
+            Some(chain) => Digest::of(format!("{chain} {}", layer.diff_id).as_bytes()),
+        });
+        Names { shared, above }
+    };
+    layers.iter().map(name).collect()
+}
