@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::canonical::rlimit;
 use crate::error::Error;
+use crate::pins::processors;
 use crate::policy::{Base, Flags, NetworkMode, Policy, Rlimit, RootMode, Setuid, Sys};
 use crate::quantity::{format_duration, format_size};
 
@@ -109,6 +110,8 @@ enum Measure {
     Bound(Option<u64>),
     /// What is allowed: a subset is tighter.
     Allowed(BTreeSet<String>),
+    /// Processors: a subset is tighter; none is all.
+    Processors(Option<BTreeSet<u16>>),
     /// What is refused: a superset is tighter.
     Refused(BTreeSet<String>),
     /// Not comparable.
@@ -122,6 +125,10 @@ impl Measure {
                 to.unwrap_or(u64::MAX) <= from.unwrap_or(u64::MAX)
             }
             (Self::Allowed(from), Self::Allowed(to)) => to.is_subset(from),
+            (Self::Processors(None), Self::Processors(_)) => true,
+            (Self::Processors(Some(from)), Self::Processors(to)) => {
+                to.as_ref().is_some_and(|to| to.is_subset(from))
+            }
             (Self::Refused(from), Self::Refused(to)) => to.is_superset(from),
             _ => return Direction::Different,
         };
@@ -280,12 +287,7 @@ fn limits(policy: &Policy, facts: &mut Vec<Fact>) {
         Fact::new(
             "limits.cpuset",
             limits.cpuset.clone().unwrap_or_else(unlimited),
-            limits
-                .cpuset
-                .as_deref()
-                .map_or(Measure::Allowed(cpus("0-65535")), |set| {
-                    Measure::Allowed(cpus(set))
-                }),
+            Measure::Processors(limits.cpuset.as_deref().map(processors)),
         ),
         count("limits.pids", limits.pids),
         size("limits.shm", Some(limits.shm)),
@@ -315,14 +317,6 @@ fn limits(policy: &Policy, facts: &mut Vec<Fact>) {
 )]
 fn thousandths(cpus: f64) -> u64 {
     (cpus * 1000.0) as u64
-}
-
-/// The processors of a list as `0-3,6`, each by its number.
-fn cpus(list: &str) -> BTreeSet<String> {
-    crate::pins::processors(list)
-        .into_iter()
-        .map(|cpu| cpu.to_string())
-        .collect()
 }
 
 fn rank(key: &str, text: &str, looseness: u64) -> Fact {

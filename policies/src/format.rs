@@ -479,11 +479,8 @@ fn errno<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<u16, Er
         DeValue::String(name) => ERRNOS
             .iter()
             .find(|(known, _)| known == name)
-            .map(|(_, number)| *number),
-        _ => reader
-            .count(key, value)
-            .ok()
-            .and_then(|number| u16::try_from(number).ok()),
+            .map(|(_, errno)| *errno),
+        _ => u16::try_from(reader.count(key, value)?).ok(),
     };
     number
         .filter(|number| (1..=4095).contains(number))

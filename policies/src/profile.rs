@@ -54,6 +54,9 @@ fn without_place(error: &serde_json::Error) -> String {
 struct Profile {
     default_action: String,
     default_errno_ret: Option<u32>,
+    /// The errno's name, which containers' profiles have beside the number.
+    #[allow(dead_code, reason = "defaultErrnoRet is what counts")]
+    default_errno: Option<String>,
     #[serde(default)]
     #[allow(dead_code, reason = "other architectures are killed whatever it says")]
     architectures: Option<Vec<String>>,
@@ -84,7 +87,7 @@ struct Entry {
     name: Option<String>,
     action: String,
     errno_ret: Option<u32>,
-    /// Words for an errno that containers' profiles carry beside the number.
+    /// The errno's name, which containers' profiles have beside the number.
     #[allow(dead_code, reason = "errnoRet is what counts")]
     errno: Option<String>,
     args: Option<Vec<Argument>>,
