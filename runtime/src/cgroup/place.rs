@@ -230,9 +230,10 @@ impl V2<'_> {
             )));
         }
         if base == own && !self.needed.is_empty() {
-            make_room(base)?;
+            make_room(base).map_err(|error| explain(error, self.hierarchy))?;
         }
         self.make(Kind::V2Delegated, base, false)
+            .map_err(|error| explain(error, self.hierarchy))
     }
 
     /// In a scope of the service manager.
@@ -461,6 +462,23 @@ fn below(
         }
         (result, _) => result,
     }
+    .map_err(|error| explain(error, hierarchy))
+}
+
+/// Says how a user who may not make a cgroup here could.
+fn explain(error: Error, hierarchy: &Hierarchy) -> Error {
+    let (uid, root) = (geteuid(), hierarchy.root.display());
+    let cure = match error.errno() {
+        Some(Errno::EACCES | Errno::EPERM) => format!(
+            "have root start this in a cgroup of user {uid}: mkdir {root}/user-{uid} && chown -R {uid} {root}/user-{uid} && \
+             echo PID > {root}/user-{uid}/cgroup.procs, where PID is the calling shell's"
+        ),
+        Some(Errno::EROFS) => {
+            "start the container that this runs in with a writable /sys/fs/cgroup".to_owned()
+        }
+        _ => return error,
+    };
+    Error::Blocked(format!("{error}; {cure}"))
 }
 
 /// A new v1 cpuset has no cpu and no memory node, and takes no process before it has both.
