@@ -1,0 +1,130 @@
+//! The way of cgroup v1, alone or beside a cgroup v2 without controllers.
+
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::controllers::{Controller, Controllers};
+use super::directory::Directory;
+use super::host::{Hierarchy, Host};
+use super::limits::Limits;
+use super::place::{Place, Wanted, explain};
+use super::{Cgroup, Error, Kind};
+
+/// In every v1 hierarchy that is needed, and in a cgroup v2 without controllers beside them.
+pub(super) fn make(
+    host: &Host,
+    place: &Place,
+    limits: &Limits,
+    always: bool,
+) -> Result<Cgroup, Error> {
+    let needed = limits.controllers();
+    let mut wanted = needed;
+    if always {
+        for controller in [Controller::Memory, Controller::Pids, Controller::Cpuacct] {
+            wanted.insert(controller);
+        }
+    }
+    let mut cgroup = Cgroup {
+        kind: Kind::V1,
+        unified: None,
+        leaf: None,
+        v1: Vec::new(),
+    };
+    let result = fill_v1(&mut cgroup, host, place, limits, (needed, wanted), always);
+    if result.is_err() {
+        // The first failure is the one to report.
+        let _ = cgroup.remove();
+    }
+    result.map(|()| cgroup)
+}
+
+fn fill_v1(
+    cgroup: &mut Cgroup,
+    host: &Host,
+    place: &Place,
+    limits: &Limits,
+    (needed, mut wanted): (Controllers, Controllers),
+    always: bool,
+) -> Result<(), Error> {
+    if place.is_scope() {
+        return Err(Error::Invalid(
+            "a cgroups path of the form slice:prefix:name needs cgroup v2 and systemd".into(),
+        ));
+    }
+    if let Some(hierarchy) = &host.unified
+        && let Ok(directory) = below(hierarchy, place, |_| Ok(()))
+    {
+        cgroup.kind = Kind::Hybrid;
+        cgroup.unified = Some(directory);
+    } else if always {
+        wanted.insert(Controller::Freezer);
+    }
+    for (controllers, hierarchy) in &host.v1 {
+        if controllers.without(wanted) == *controllers {
+            continue;
+        }
+        let cpuset = controllers.contains(Controller::Cpuset);
+        let directory = below(hierarchy, place, |parent| {
+            if cpuset {
+                inherit_cpuset(parent)
+            } else {
+                Ok(())
+            }
+        })?;
+        cgroup.v1.push((*controllers, directory));
+        if cpuset && let Some((_, directory)) = cgroup.v1.last() {
+            inherit_cpuset(directory.path())?;
+        }
+    }
+    let got: Controllers = cgroup
+        .v1
+        .iter()
+        .flat_map(|(controllers, _)| controllers.iter())
+        .collect();
+    let absent = needed.without(got);
+    if let Some(controller) = absent.iter().next() {
+        return Err(Error::Blocked(format!(
+            "no hierarchy of cgroup v1 has the controller {name}; as root, mount it: \
+             mkdir -p /sys/fs/cgroup/{name} && mount -t cgroup -o {name} cgroup /sys/fs/cgroup/{name}",
+            name = controller.v1_name()
+        )));
+    }
+    cgroup.apply(limits)
+}
+
+/// The directory of `place` in a hierarchy: below its root for root, who may be refused there in a container, else below
+/// the caller's own cgroup.
+fn below(
+    hierarchy: &Hierarchy,
+    place: &Place,
+    prepare: impl Fn(&Path) -> Result<(), Error>,
+) -> Result<Directory, Error> {
+    let in_root = place.make(&hierarchy.root, &prepare);
+    match (in_root, &hierarchy.own) {
+        (Err(error), Some(own))
+            if *own != hierarchy.root
+                && !matches!(place.path, Some(Wanted::Absolute(_)))
+                && matches!(
+                    error.errno(),
+                    Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)
+                ) =>
+        {
+            place.make(own, &prepare)
+        }
+        (result, _) => result,
+    }
+    .map_err(|error| explain(error, hierarchy))
+}
+
+/// A new v1 cpuset has no cpu and no memory node, and takes no process before it has both.
+fn inherit_cpuset(path: &Path) -> Result<(), Error> {
+    let directory = Directory::open(path)?;
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if directory.read(file)?.trim().is_empty() {
+            let parent = Directory::open(path.parent().unwrap_or(path))?;
+            directory.write(file, parent.read(file)?.trim())?;
+        }
+    }
+    Ok(())
+}
