@@ -32,6 +32,8 @@ mod program;
 mod quantity;
 #[path = "src/reader.rs"]
 mod reader;
+#[path = "src/value.rs"]
+mod value;
 
 use policy::{Base, Policy, Rlimit, Syscalls, Tmpfs};
 

@@ -141,20 +141,23 @@ struct File(String);
 
 impl File {
     fn section(&mut self, name: &str) {
-        self.0.push_str(&format!("\n[{name}]\n"));
+        self.0.extend(["\n[", name, "]\n"]);
     }
 
     fn line(&mut self, key: &str, value: &str) {
-        self.0.push_str(&format!("{key} = {value}\n"));
+        self.0.extend([key, " = ", value, "\n"]);
     }
 
     /// A list, an item a line.
     fn items(&mut self, key: &str, items: impl Iterator<Item = String>) {
-        let items: String = items.map(|item| format!("    {item},\n")).collect();
-        let value = if items.is_empty() {
+        let mut lines = String::new();
+        for item in items {
+            lines.extend(["    ", &item, ",\n"]);
+        }
+        let value = if lines.is_empty() {
             "[]".to_owned()
         } else {
-            format!("[\n{items}]")
+            format!("[\n{lines}]")
         };
         self.line(key, &value);
     }
@@ -197,7 +200,9 @@ fn quote(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if c.is_control() => {
+                write!(quoted, "\\u{:04x}", u32::from(c)).expect("writing to a string cannot fail");
+            }
             c => quoted.push(c),
         }
     }

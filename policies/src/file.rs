@@ -132,5 +132,8 @@ pub(crate) fn text(path: &Path) -> Result<String, Error> {
 }
 
 fn is_path(name: &str) -> bool {
-    name.contains('/') || name.ends_with(".toml")
+    name.contains('/')
+        || Path::new(name)
+            .extension()
+            .is_some_and(|extension| extension == "toml")
 }

@@ -37,6 +37,7 @@ mod profile;
 mod program;
 mod quantity;
 mod reader;
+mod value;
 
 use std::borrow::Cow;
 

@@ -251,6 +251,10 @@ pub(crate) fn processors(list: &str) -> BTreeSet<u16> {
     list.split(',').filter_map(range).flatten().collect()
 }
 
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "as the other functions that show a value"
+)]
 fn size(bytes: &u64) -> String {
     format_size(*bytes)
 }

@@ -55,6 +55,8 @@ fn compat_is_looser_than_default_and_strict_tighter() {
     );
 }
 
+type Change = fn(&mut Policy);
+
 /// Applies `change` to strict, which may only be tightened.
 fn refined(change: impl FnOnce(&mut Policy)) -> Result<(), Error> {
     let strict = builtin("strict");
@@ -79,7 +81,7 @@ fn a_policy_that_may_only_be_tightened_can_be_tightened() {
                 .environment
                 .set
                 .insert("A".to_owned(), "1".to_owned()),
-        )
+        );
     })
     .expect("a variable");
     refined(|policy| policy.stop_timeout = Duration::from_secs(1)).expect("another grace period");
@@ -87,52 +89,52 @@ fn a_policy_that_may_only_be_tightened_can_be_tightened() {
 
 #[test]
 fn a_policy_that_may_only_be_tightened_cannot_be_loosened_anywhere() {
-    let changes: [(&str, fn(&mut Policy)); 16] = [
+    let changes: [(&str, Change); 16] = [
         ("capabilities", |policy| {
-            policy.capabilities.push("CAP_SYS_ADMIN".to_owned())
+            policy.capabilities.push("CAP_SYS_ADMIN".to_owned());
         }),
         ("network.mode", |policy| {
-            policy.network.mode = NetworkMode::Host
+            policy.network.mode = NetworkMode::Host;
         }),
         ("flags", |policy| {
-            policy.flags = palisade_policies::Flags::Refine
+            policy.flags = palisade_policies::Flags::Refine;
         }),
         ("minimum-tier", |policy| {
-            policy.minimum_tier = Tier::NoNamespace
+            policy.minimum_tier = Tier::NoNamespace;
         }),
         ("filesystem.root", |policy| {
-            policy.filesystem.root = palisade_policies::RootMode::Writable
+            policy.filesystem.root = palisade_policies::RootMode::Writable;
         }),
         ("filesystem.write", |policy| {
-            policy.filesystem.write.push("/var".to_owned())
+            policy.filesystem.write.push("/var".to_owned());
         }),
         ("filesystem.masked-paths", |policy| {
-            policy.filesystem.masked_paths.clear()
+            policy.filesystem.masked_paths.clear();
         }),
         ("filesystem.readonly-paths", |policy| {
-            drop(policy.filesystem.readonly_paths.pop())
+            drop(policy.filesystem.readonly_paths.pop());
         }),
         ("filesystem.tmpfs./tmp.noexec", |policy| {
-            policy.filesystem.tmpfs[0].noexec = false
+            policy.filesystem.tmpfs[0].noexec = false;
         }),
         ("filesystem.tmpfs./tmp.inodes", |policy| {
-            policy.filesystem.tmpfs[0].inodes = None
+            policy.filesystem.tmpfs[0].inodes = None;
         }),
         ("filesystem.setuid", |policy| {
-            policy.filesystem.setuid = palisade_policies::Setuid::Keep
+            policy.filesystem.setuid = palisade_policies::Setuid::Keep;
         }),
         ("syscalls.base", |policy| {
-            policy.syscalls.base = palisade_policies::Base::Default
+            policy.syscalls.base = palisade_policies::Base::Default;
         }),
         ("syscalls.allow", |policy| {
-            policy.syscalls.allow.push("bpf".to_owned())
+            policy.syscalls.allow.push("bpf".to_owned());
         }),
         ("limits.shm", |policy| policy.limits.shm += 1),
         ("limits.rlimits.core", |policy| {
             policy.limits.rlimits.clear();
         }),
         ("environment.pass", |policy| {
-            policy.environment.pass.push("*".to_owned())
+            policy.environment.pass.push("*".to_owned());
         }),
     ];
     for (key, change) in changes {

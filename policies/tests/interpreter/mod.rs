@@ -1,4 +1,8 @@
 //! Runs classic BPF as the kernel's seccomp does, and tables of rules as their words say.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "words of arguments, and small random numbers"
+)]
 
 use palisade_policies::Instruction;
 use palisade_policies::seccomp::{Action, Comparison, Condition, Table, Width, x86_64};
@@ -31,7 +35,7 @@ impl Call {
             8 | 12 => 0,
             _ => {
                 let argument = self.arguments[(offset as usize - 16) / 8];
-                if offset % 8 == 0 {
+                if offset.is_multiple_of(8) {
                     argument as u32
                 } else {
                     (argument >> 32) as u32
