@@ -6,27 +6,37 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, mkdir, read, unlinkat, write};
 
 use super::Error;
 
 /// An open cgroup directory, with its path for messages and records.
+///
+/// A shared lock is held as long as it is open: a cgroup that nobody holds open and that has no process is abandoned.
 #[derive(Debug)]
 pub(super) struct Directory {
-    fd: OwnedFd,
+    fd: Flock<OwnedFd>,
     path: PathBuf,
 }
 
-const DIRECTORY: OFlag = OFlag::O_PATH
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_CLOEXEC);
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
 
 impl Directory {
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let fd = open(path, DIRECTORY, Mode::empty())
-            .map_err(|errno| Error::system("open", path, errno))?;
+        Self::lock(path, FlockArg::LockSharedNonblock)
+    }
+
+    /// Opens a cgroup that nobody else holds open; none when somebody does.
+    pub fn open_abandoned(path: &Path) -> Option<Self> {
+        Self::lock(path, FlockArg::LockExclusiveNonblock).ok()
+    }
+
+    fn lock(path: &Path, lock: FlockArg) -> Result<Self, Error> {
+        let fail = |errno| Error::system("open", path, errno);
+        let fd = open(path, DIRECTORY, Mode::empty()).map_err(fail)?;
+        let fd = Flock::lock(fd, lock).map_err(|(_, errno)| fail(errno))?;
         Ok(Self {
             fd,
             path: path.into(),
@@ -54,7 +64,7 @@ impl Directory {
         let fail =
             |errno| Error::system(format!("write {value:?} to"), self.path.join(file), errno);
         let fd = openat(
-            &self.fd,
+            &*self.fd,
             file,
             OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
             Mode::empty(),
@@ -68,7 +78,7 @@ impl Directory {
     pub fn read(&self, file: &str) -> Result<String, Error> {
         let fail = |errno| Error::system("read", self.path.join(file), errno);
         let fd = openat(
-            &self.fd,
+            &*self.fd,
             file,
             OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
             Mode::empty(),
@@ -80,7 +90,7 @@ impl Directory {
     /// Opens a control file for reading, to be polled.
     pub fn open_file(&self, file: &str) -> Result<OwnedFd, Error> {
         openat(
-            &self.fd,
+            &*self.fd,
             file,
             OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
             Mode::empty(),

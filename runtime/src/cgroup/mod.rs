@@ -4,6 +4,7 @@
 //! joins before its first instruction: by `CLONE_INTO_CGROUP` with [`Cgroup::directory`], and by [`Cgroup::join_v1`]
 //! while it waits where a v1 hierarchy is involved. Without any cgroup, [`fallback_rlimits`] is what is left.
 
+mod abandoned;
 mod bus;
 mod controllers;
 mod directory;
@@ -34,6 +35,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
+pub use abandoned::remove_abandoned;
 pub use error::{Error, Obstacle};
 pub use fallback::{Rlimit, fallback_rlimits};
 pub use limits::Limits;

@@ -429,3 +429,35 @@ fn a_controller_that_was_not_delegated_is_named_with_its_cure() {
         );
     }
 }
+
+#[test]
+fn what_a_killed_palisade_left_is_removed_and_what_is_used_is_not() {
+    let _alone = alone();
+    let limits = r#"{"pids":{"limit":50}}"#;
+    let Some(held) = limited(limits) else {
+        return;
+    };
+    let left = Cgroup::create(&id(), &resources(limits), &Request::default())
+        .unwrap()
+        .unwrap();
+    let left_paths = paths(&left);
+    let mut child = start(&left, "echo ready; sleep 1000");
+    wait_for_line(&mut child);
+    // Without a word, as by SIGKILL.
+    drop(left);
+    let exist = |paths: &[PathBuf]| paths.iter().filter(|path| path.exists()).count();
+
+    abandoned::remove_older_than(std::time::Duration::ZERO).unwrap();
+    assert_eq!(exist(&left_paths), left_paths.len(), "it has a process");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    remove_abandoned().unwrap();
+    assert_eq!(
+        exist(&left_paths),
+        left_paths.len(),
+        "it is too young to be sure"
+    );
+    abandoned::remove_older_than(std::time::Duration::ZERO).unwrap();
+    assert_eq!(exist(&left_paths), 0, "it is abandoned");
+    assert_eq!(exist(&paths(&held.0)), paths(&held.0).len(), "it is held");
+}

@@ -14,7 +14,7 @@ use super::systemd::{self, Scope};
 use super::{Cgroup, Error, Kind};
 
 /// Where processes of a delegated cgroup go, so that the cgroup itself may have limited children.
-const CALLER: &str = "palisade-caller";
+pub(super) const CALLER: &str = "palisade-caller";
 /// The leaf that processes join where the cgroup with the limits needs a child, see [`V2::in_the_root`].
 const LEAF: &str = "sandbox";
 

@@ -1,0 +1,79 @@
+//! What a killed palisade has left behind.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::Error;
+use super::directory::Directory;
+use super::host::{Hierarchy, Host};
+use super::unified::CALLER;
+
+/// Removes the cgroups of sandboxes that nobody watches any more: those that have no process and that no [`super::Cgroup`] of
+/// any process holds. Returns how many directories were removed.
+///
+/// It reads one directory per hierarchy, so it is for commands that look around, not for the start of a sandbox. Scopes of
+/// systemd need none of this: systemd removes them with their last process.
+///
+/// # Errors
+/// What the kernel says about reading where the hierarchies are. What cannot be removed is left.
+pub fn remove_abandoned() -> Result<usize, Error> {
+    // Between the making of a cgroup and its being held lies less than this.
+    remove_older_than(Duration::from_secs(10))
+}
+
+pub(super) fn remove_older_than(age: Duration) -> Result<usize, Error> {
+    let host = Host::find()?;
+    let v1 = host.v1.iter().map(|(_, hierarchy)| hierarchy);
+    Ok(host
+        .unified
+        .iter()
+        .chain(v1)
+        .map(|hierarchy| sweep(hierarchy, age))
+        .sum())
+}
+
+fn sweep(hierarchy: &Hierarchy, age: Duration) -> usize {
+    let own = hierarchy
+        .own
+        .as_deref()
+        .filter(|own| *own != hierarchy.root);
+    let base = own.map(|own| {
+        if own.ends_with(CALLER) {
+            own.parent().unwrap_or(own)
+        } else {
+            own
+        }
+    });
+    let mut removed = 0;
+    for directory in [Some(hierarchy.root.as_path()), base].into_iter().flatten() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let ours = name
+                .to_str()
+                .is_some_and(|name| name.starts_with("palisade-") && name != CALLER);
+            let made = entry.metadata().and_then(|metadata| metadata.modified());
+            let old = made.is_ok_and(|made| {
+                SystemTime::now()
+                    .duration_since(made)
+                    .is_ok_and(|since| since >= age)
+            });
+            if ours && old && remove(&entry.path()) {
+                removed += 1;
+            }
+        }
+    }
+    removed
+}
+
+/// rmdir refuses a cgroup that has processes, and the lock one that somebody holds.
+fn remove(path: &Path) -> bool {
+    let Some(directory) = Directory::open_abandoned(path) else {
+        return false;
+    };
+    for child in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if child.file_type().is_ok_and(|kind| kind.is_dir()) && !remove(&child.path()) {
+            return false;
+        }
+    }
+    directory.remove().is_ok()
+}
