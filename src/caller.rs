@@ -46,7 +46,10 @@ impl Caller {
     /// The working directory is gone.
     pub fn read(ranges: bool) -> Result<Self, Failure> {
         let cwd = std::env::current_dir().map_err(|error| {
-            Failure::new(format!("cannot tell the working directory: {error}"), "cd to a directory that exists")
+            Failure::new(
+                format!("cannot tell the working directory: {error}"),
+                "cd to a directory that exists",
+            )
         })?;
         let mut caller = Self {
             uid: geteuid().as_raw(),
@@ -56,12 +59,17 @@ impl Caller {
             ..Self::default()
         };
         if caller.is_root() {
-            caller.initial_user_namespace =
-                std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| maps_everything(&map));
+            caller.initial_user_namespace = std::fs::read_to_string("/proc/self/uid_map")
+                .is_ok_and(|map| maps_everything(&map));
             caller.reserved = ranges_of(&read_table("/etc/subuid"), |_| true);
-            caller.reserved.extend(ranges_of(&read_table("/etc/subgid"), |_| true));
+            caller
+                .reserved
+                .extend(ranges_of(&read_table("/etc/subgid"), |_| true));
         } else if ranges && has_map_helpers() {
-            let name = nix::unistd::User::from_uid(Uid::from_raw(caller.uid)).ok().flatten().map(|user| user.name);
+            let name = nix::unistd::User::from_uid(Uid::from_raw(caller.uid))
+                .ok()
+                .flatten()
+                .map(|user| user.name);
             let number = caller.uid.to_string();
             let mine = |owner: &str| owner == number || name.as_deref() == Some(owner);
             caller.subordinate_uids = ranges_of(&read_table("/etc/subuid"), mine);
@@ -82,7 +90,10 @@ impl Caller {
 
     /// A variable of the caller's environment.
     pub fn variable(&self, name: &OsStr) -> Option<&OsStr> {
-        self.environment.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str())
+        self.environment
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_os_str())
     }
 
     /// `path` as an absolute path without `.` and `..` by name alone: symbolic links are left for the kernel.
@@ -107,9 +118,11 @@ fn read_table(path: &str) -> String {
 }
 
 fn has_map_helpers() -> bool {
-    ["newuidmap", "newgidmap"]
-        .iter()
-        .all(|name| ["/usr/bin", "/bin", "/usr/sbin"].iter().any(|dir| Path::new(dir).join(name).exists()))
+    ["newuidmap", "newgidmap"].iter().all(|name| {
+        ["/usr/bin", "/bin", "/usr/sbin"]
+            .iter()
+            .any(|dir| Path::new(dir).join(name).exists())
+    })
 }
 
 /// Whether a uid_map (user_namespaces(7)) is that of the initial namespace.
@@ -138,10 +151,21 @@ mod tests {
     #[test]
     fn lines_of_subuid_that_make_no_sense_grant_nothing() {
         let table = "me:100000:65536\n1000:300000:10\nother:1:2\n:7:7\nme:x:1\nme:1\nme:1:2:3\n";
-        let ranges = ranges_of(table, |owner| owner == "me" || owner == "1000" || owner.is_empty());
+        let ranges = ranges_of(table, |owner| {
+            owner == "me" || owner == "1000" || owner.is_empty()
+        });
         assert_eq!(
             ranges,
-            [IdRange { first: 100_000, count: 65536 }, IdRange { first: 300_000, count: 10 }]
+            [
+                IdRange {
+                    first: 100_000,
+                    count: 65536
+                },
+                IdRange {
+                    first: 300_000,
+                    count: 10
+                }
+            ]
         );
     }
 
@@ -154,8 +178,14 @@ mod tests {
 
     #[test]
     fn paths_become_absolute_by_name() {
-        let caller = Caller { cwd: "/work/tree".into(), ..Caller::default() };
-        assert_eq!(caller.absolute(Path::new("./a/../b")), Path::new("/work/tree/b"));
+        let caller = Caller {
+            cwd: "/work/tree".into(),
+            ..Caller::default()
+        };
+        assert_eq!(
+            caller.absolute(Path::new("./a/../b")),
+            Path::new("/work/tree/b")
+        );
         assert_eq!(caller.absolute(Path::new("../../..")), Path::new("/"));
         assert_eq!(caller.absolute(Path::new("/x/./y")), Path::new("/x/y"));
     }

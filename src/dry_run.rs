@@ -25,10 +25,16 @@ pub fn text(resolved: &Resolved) -> Result<String, Failure> {
         })
         .collect();
     let landlock = plan.landlock.as_ref().map(|rules| {
-        let rules = rules.iter().map(|rule| json!({ "path": rule.path, "access": format!("{:?}", rule.access) }));
+        let rules = rules
+            .iter()
+            .map(|rule| json!({ "path": rule.path, "access": format!("{:?}", rule.access) }));
         rules.collect::<Vec<_>>()
     });
-    let seccomp: Vec<Value> = plan.seccomp.iter().map(|program| json!({ "instructions": program.0.len() })).collect();
+    let seccomp: Vec<Value> = plan
+        .seccomp
+        .iter()
+        .map(|program| json!({ "instructions": program.0.len() }))
+        .collect();
     let value = json!({
         "id": plan.id,
         "identity": resolved.identity,
@@ -57,7 +63,10 @@ fn failed(error: &serde_json::Error) -> Failure {
 /// Sets have no order of their own, so that their lists are sorted here.
 fn spec(spec: &Spec) -> Result<Value, Failure> {
     let mut value = serde_json::to_value(spec).map_err(|error| failed(&error))?;
-    if let Some(sets) = value.pointer_mut("/process/capabilities").and_then(Value::as_object_mut) {
+    if let Some(sets) = value
+        .pointer_mut("/process/capabilities")
+        .and_then(Value::as_object_mut)
+    {
         for set in sets.values_mut().filter_map(Value::as_array_mut) {
             set.sort_by_key(ToString::to_string);
         }

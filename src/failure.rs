@@ -16,7 +16,11 @@ pub const EXIT_PALISADE: u8 = 125;
 impl Failure {
     /// A failure with what to do now.
     pub fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { message: message.into(), remedy: remedy.into(), code: EXIT_PALISADE }
+        Self {
+            message: message.into(),
+            remedy: remedy.into(),
+            code: EXIT_PALISADE,
+        }
     }
 
     /// The same, for what was typed.

@@ -32,7 +32,10 @@ pub fn man(matches: &ArgMatches) -> Result<u8, Failure> {
     };
     let directory = Path::new(directory);
     write_page(directory, &tree, "palisade")?;
-    for verb in tree.get_subcommands().filter(|verb| verb.get_name() != "help") {
+    for verb in tree
+        .get_subcommands()
+        .filter(|verb| verb.get_name() != "help")
+    {
         let name = format!("palisade-{}", verb.get_name());
         write_page(directory, verb, &name)?;
     }
@@ -45,7 +48,9 @@ fn page(command: &Command, name: &str) -> Result<Vec<u8>, Failure> {
     clap_mangen::Man::new(named)
         .title(name.to_uppercase())
         .render(&mut text)
-        .map_err(|error| Failure::new(format!("cannot make the manual page {name}: {error}"), ""))?;
+        .map_err(|error| {
+            Failure::new(format!("cannot make the manual page {name}: {error}"), "")
+        })?;
     Ok(text)
 }
 

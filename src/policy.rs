@@ -25,7 +25,10 @@ fn word<'a>(matches: &'a ArgMatches, name: &str) -> &'a str {
 /// A policy by name or path.
 pub fn named(name: &str) -> Result<Policy, Failure> {
     Policy::named(name).map_err(|error| {
-        Failure::new(error.to_string(), "palisade policy list; docs/policy.md describes the files")
+        Failure::new(
+            error.to_string(),
+            "palisade policy list; docs/policy.md describes the files",
+        )
     })
 }
 
@@ -54,7 +57,11 @@ fn difference(from: &str, to: &str) -> Result<u8, Failure> {
             Direction::Looser => "looser",
             Direction::Different => "different",
         };
-        let _ = writeln!(text, "{}: {} → {} ({direction})", difference.key, difference.from, difference.to);
+        let _ = writeln!(
+            text,
+            "{}: {} → {} ({direction})",
+            difference.key, difference.from, difference.to
+        );
     }
     print(&text)?;
     Ok(u8::from(!differences.is_empty()))

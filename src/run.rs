@@ -23,10 +23,16 @@ use crate::{data, dry_run, policy};
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let arguments = cli::run::parse(args)?;
     if arguments.help {
-        print(&render::run_verb().bin_name("palisade run").render_long_help().to_string())?;
+        print(
+            &render::run_verb()
+                .bin_name("palisade run")
+                .render_long_help()
+                .to_string(),
+        )?;
         return Ok(0);
     }
-    let ranges = arguments.userns.is_some() || arguments.user.is_some() || !arguments.group_add.is_empty();
+    let ranges =
+        arguments.userns.is_some() || arguments.user.is_some() || !arguments.group_add.is_empty();
     let mut caller = Caller::read(ranges)?;
     let request = Request::new(arguments, &caller)?;
     let mut notes = Vec::new();
@@ -38,9 +44,22 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let tree = HostTree::read_if(image.is_none());
     let source = image.as_ref().map_or(Source::Host(&tree), Source::Image);
     // A dry run has no id of its own, so that its text is the same each time.
-    let id = if request.dry_run { "0".repeat(64) } else { fresh_id()? };
+    let id = if request.dry_run {
+        "0".repeat(64)
+    } else {
+        fresh_id()?
+    };
     let directory = data::sandbox(&data, &id);
-    let mut resolved = resolve::resolve(&request, &policy, source, &caller, Place { id: &id, directory: &directory })?;
+    let mut resolved = resolve::resolve(
+        &request,
+        &policy,
+        source,
+        &caller,
+        Place {
+            id: &id,
+            directory: &directory,
+        },
+    )?;
     notes.append(&mut resolved.notes);
     resolved.notes = notes;
     if request.dry_run {
@@ -55,7 +74,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
 /// The policy asked for, with the request's options and the administrator's pins in it.
 fn effective_policy(request: &Request, notes: &mut Vec<String>) -> Result<Policy, Failure> {
     let pins = Pins::load(Path::new(Pins::DIRECTORY)).map_err(|error| {
-        Failure::new(error.to_string(), format!("ask the administrator to correct {}", Pins::DIRECTORY))
+        Failure::new(
+            error.to_string(),
+            format!("ask the administrator to correct {}", Pins::DIRECTORY),
+        )
     })?;
     resolve::refine(&policy::named(&request.policy)?, request, &pins, notes)
 }
@@ -67,30 +89,56 @@ fn find_image(request: &Request, caller: &Caller, data: &Path) -> Result<Option<
     }
     // Only root may give files the owners that the image says, and only with ids that stand for them in the sandbox.
     let kept = caller.is_real_root() || request.userns == Userns::Host;
-    let ownership = if kept { Ownership::Kept } else { Ownership::Caller };
+    let ownership = if kept {
+        Ownership::Kept
+    } else {
+        Ownership::Caller
+    };
     let failed = |error: palisade_rootfs::Error| {
-        Failure::new(error.to_string(), "another image, or host for this machine's own programs")
+        Failure::new(
+            error.to_string(),
+            "another image, or host for this machine's own programs",
+        )
     };
     let store = Store::open(data).map_err(failed)?;
-    store.resolve(&request.image, &request.platform, ownership).map(Some).map_err(failed)
+    store
+        .resolve(&request.image, &request.platform, ownership)
+        .map(Some)
+        .map_err(failed)
 }
 
 /// Does what the plan needs on the host, runs it, and undoes it.
-fn execute(request: &Request, policy: &Policy, image: Option<&Image>, resolved: &Resolved) -> Result<u8, Failure> {
+fn execute(
+    request: &Request,
+    policy: &Policy,
+    image: Option<&Image>,
+    resolved: &Resolved,
+) -> Result<u8, Failure> {
     for path in &resolved.create {
         std::fs::create_dir_all(path).map_err(|error| {
-            Failure::new(format!("cannot make {}: {error}", path.display()), "-v with a directory that exists")
+            Failure::new(
+                format!("cannot make {}: {error}", path.display()),
+                "-v with a directory that exists",
+            )
         })?;
     }
     let mut options = supervise::Options {
         receipt: request.receipt.as_ref().map(|path| receipt::Request {
-            to: if path.as_os_str() == "-" { receipt::To::Stdout } else { receipt::To::File(path.clone()) },
+            to: if path.as_os_str() == "-" {
+                receipt::To::Stdout
+            } else {
+                receipt::To::File(path.clone())
+            },
             facts: facts(request, policy, image, resolved),
         }),
         ..supervise::Options::default()
     };
     let cidfile = Cidfile::write(request.cidfile.as_deref(), &resolved.plan.id)?;
-    if let Root::Overlay { upper: Upper::Directory(directory), .. } = &resolved.plan.root {
+    if let Root::Overlay {
+        upper: Upper::Directory(directory),
+        ..
+    } = &resolved.plan.root
+    {
         data::make_writable_layer(directory)?;
         if request.remove {
             options.remove.push(directory.clone());
@@ -110,22 +158,38 @@ fn execute(request: &Request, policy: &Policy, image: Option<&Image>, resolved: 
             } else {
                 cidfile.keep();
             }
-            Err(Failure::new(error.to_string(), error.advice().unwrap_or_default()).with_code(error.exit_code()))
+            Err(
+                Failure::new(error.to_string(), error.advice().unwrap_or_default())
+                    .with_code(error.exit_code()),
+            )
         }
     }
 }
 
-fn facts(request: &Request, policy: &Policy, image: Option<&Image>, resolved: &Resolved) -> receipt::Facts {
-    let layers = image.iter().flat_map(|image| &image.layers).filter_map(|layer| layer.diff_id);
+fn facts(
+    request: &Request,
+    policy: &Policy,
+    image: Option<&Image>,
+    resolved: &Resolved,
+) -> receipt::Facts {
+    let layers = image
+        .iter()
+        .flat_map(|image| &image.layers)
+        .filter_map(|layer| layer.diff_id);
     receipt::Facts {
         name: request.name.clone(),
         labels: request.labels.iter().cloned().collect(),
         image: Some(receipt::Image {
             reference: request.image_name.clone(),
-            manifest: image.and_then(|image| image.manifest_digest).map(|digest| digest.to_string()),
+            manifest: image
+                .and_then(|image| image.manifest_digest)
+                .map(|digest| digest.to_string()),
             layers: layers.map(|digest| digest.to_string()).collect(),
         }),
-        policy: Some(receipt::Policy { name: policy.name.clone(), digest: Some(policy.digest()) }),
+        policy: Some(receipt::Policy {
+            name: policy.name.clone(),
+            digest: Some(policy.digest()),
+        }),
         tier: None,
         identity: Some(resolved.identity.to_owned()),
         warnings: resolved.notes.clone(),
@@ -138,13 +202,26 @@ struct Cidfile(Option<PathBuf>);
 
 impl Cidfile {
     fn write(path: Option<&Path>, id: &str) -> Result<Self, Failure> {
-        let Some(path) = path else { return Ok(Self(None)) };
-        let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| {
-            Failure::new(format!("cannot write the id to {}: {error}", path.display()), "--cidfile with a file that does not exist yet")
-        })?;
+        let Some(path) = path else {
+            return Ok(Self(None));
+        };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(|error| {
+                Failure::new(
+                    format!("cannot write the id to {}: {error}", path.display()),
+                    "--cidfile with a file that does not exist yet",
+                )
+            })?;
         let written = Self(Some(path.to_owned()));
-        file.write_all(id.as_bytes())
-            .map_err(|error| Failure::new(format!("cannot write the id to {}: {error}", path.display()), ""))?;
+        file.write_all(id.as_bytes()).map_err(|error| {
+            Failure::new(
+                format!("cannot write the id to {}: {error}", path.display()),
+                "",
+            )
+        })?;
         Ok(written)
     }
 
@@ -167,7 +244,10 @@ fn fresh_id() -> Result<String, Failure> {
     let mut bytes = [0_u8; 32];
     let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     if got != Ok(bytes.len()) {
-        return Err(Failure::new("the kernel gives no random bytes for the sandbox's id", ""));
+        return Err(Failure::new(
+            "the kernel gives no random bytes for the sandbox's id",
+            "",
+        ));
     }
     let mut id = String::with_capacity(64);
     for byte in bytes {

@@ -15,7 +15,9 @@ pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
     let result = match verb.to_str() {
         Some("run") => run::main(args),
         Some("policy") => matched(render::policy_verb(), verb, args, &policy::main),
-        Some("completions") => matched(render::completions_verb(), verb, args, &manual::completions),
+        Some("completions") => {
+            matched(render::completions_verb(), verb, args, &manual::completions)
+        }
         Some("man") => matched(render::man_verb(), verb, args, &manual::man),
         _ => matched(render::tree(), verb, args, &|_| Ok(0)),
     };
@@ -34,9 +36,15 @@ fn matched(
     action: &dyn Fn(&ArgMatches) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     let name = command.get_name().to_owned();
-    let command = if name == "palisade" { command } else { command.bin_name(format!("palisade {name}")) };
+    let command = if name == "palisade" {
+        command
+    } else {
+        command.bin_name(format!("palisade {name}"))
+    };
     let whole = name == "palisade" && !verb.is_empty();
-    let argv = std::iter::once(OsString::from(name)).chain(whole.then_some(verb)).chain(args);
+    let argv = std::iter::once(OsString::from(name))
+        .chain(whole.then_some(verb))
+        .chain(args);
     match command.try_get_matches_from(argv) {
         Ok(matches) => action(&matches),
         Err(error) => {
@@ -53,9 +61,10 @@ fn matched(
 /// Any other failure to write.
 pub fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("cannot write to standard output: {error}"), ""))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(
+            format!("cannot write to standard output: {error}"),
+            "",
+        )),
         _ => Ok(()),
     }
 }

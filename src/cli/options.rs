@@ -40,7 +40,15 @@ impl<T> Opt<T> {
     /// A switch.
     pub const fn switch(long: &'static str, help: &'static str, take: fn(&mut T, bool)) -> Self {
         let take = Take::Switch(take);
-        Self { long, short: None, value: "", help, heading: "", choices: &[], take }
+        Self {
+            long,
+            short: None,
+            value: "",
+            help,
+            heading: "",
+            choices: &[],
+            take,
+        }
     }
 
     /// An option with a value.
@@ -51,7 +59,15 @@ impl<T> Opt<T> {
         take: fn(&mut T, OsString),
     ) -> Self {
         let take = Take::Value(take);
-        Self { long, short: None, value, help, heading: "", choices: &[], take }
+        Self {
+            long,
+            short: None,
+            value,
+            help,
+            heading: "",
+            choices: &[],
+            take,
+        }
     }
 
     /// With a short name.
@@ -109,7 +125,10 @@ fn parse_long<T>(
 ) -> Result<(), Failure> {
     let equals = long.iter().position(|&b| b == b'=');
     let (name, attached) = match equals {
-        Some(at) => (&long[..at], Some(OsString::from_vec(long[at + 1..].to_vec()))),
+        Some(at) => (
+            &long[..at],
+            Some(OsString::from_vec(long[at + 1..].to_vec())),
+        ),
         None => (long, None),
     };
     let Some(option) = table.iter().find(|o| o.long.as_bytes() == name) else {
@@ -181,7 +200,10 @@ fn truth(name: &str, value: Option<&OsStr>) -> Result<bool, Failure> {
 }
 
 fn missing_value(option: &str, value: &str) -> Failure {
-    Failure::usage(format!("option {option} needs a value"), format!("{option} {value}"))
+    Failure::usage(
+        format!("option {option} needs a value"),
+        format!("{option} {value}"),
+    )
 }
 
 fn unknown_long<T>(verb: &str, table: &[Opt<T>], name: &str) -> Failure {
@@ -198,7 +220,9 @@ fn unknown_long<T>(verb: &str, table: &[Opt<T>], name: &str) -> Failure {
         Some((_, long)) => Failure::usage(message, format!("--{long}")),
         None => Failure::usage(
             message,
-            format!("palisade {verb} --help; what belongs to the command comes after the image's name"),
+            format!(
+                "palisade {verb} --help; what belongs to the command comes after the image's name"
+            ),
         ),
     }
 }
@@ -239,10 +263,12 @@ mod tests {
         list: Vec<OsString>,
     }
 
-    const TABLE: &[Opt<Got>] = &[
-        Opt::switch("interactive", "", |g, v| g.on = v).short('i'),
-        Opt::switch("tty", "", |g, v| g.tty = Some(v)).short('t'),
-        Opt::value("env", "NAME=VALUE", "", |g, v| g.list.push(v)).short('e'),
+    type Test = Opt<Got>;
+
+    const TABLE: &[Test] = &[
+        Test::switch("interactive", "", |g, v| g.on = v).short('i'),
+        Test::switch("tty", "", |g, v| g.tty = Some(v)).short('t'),
+        Test::value("env", "NAME=VALUE", "", |g, v| g.list.push(v)).short('e'),
     ];
 
     fn parsed(args: &[&str]) -> Result<(Got, Vec<OsString>), Failure> {
@@ -273,15 +299,22 @@ mod tests {
 
     #[test]
     fn values_may_be_attached_separate_or_begin_with_a_hyphen() {
-        let (got, rest) =
-            parsed(&["-eA=1", "-e", "-B", "--env=C=", "--env", "--", "-ieD", "-e=E=2"]).unwrap();
+        let (got, rest) = parsed(&[
+            "-eA=1", "-e", "-B", "--env=C=", "--env", "--", "-ieD", "-e=E=2",
+        ])
+        .unwrap();
         assert_eq!(got.list, ["A=1", "-B", "C=", "--", "D", "E=2"]);
         assert!(got.on && rest.is_empty());
     }
 
     #[test]
     fn a_missing_value_is_named() {
-        assert!(parsed(&["--env"]).unwrap_err().to_string().contains("--env"));
+        assert!(
+            parsed(&["--env"])
+                .unwrap_err()
+                .to_string()
+                .contains("--env")
+        );
         assert!(parsed(&["-ie"]).unwrap_err().to_string().contains("-e"));
     }
 

@@ -6,7 +6,8 @@ use clap::{Arg, ArgAction, Command, ValueHint, builder::PossibleValuesParser};
 use super::options::{Opt, Take};
 use super::run;
 
-const ABOUT: &str = "Runs a command in a sandbox made of the kernel's own parts: no daemon, no privilege";
+const ABOUT: &str =
+    "Runs a command in a sandbox made of the kernel's own parts: no daemon, no privilege";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -68,7 +69,12 @@ pub fn run_verb() -> Command {
 
 /// `palisade policy`.
 pub fn policy_verb() -> Command {
-    let policy = |help: &'static str| Arg::new("POLICY").required(true).help(help).value_hint(ValueHint::AnyPath);
+    let policy = |help: &'static str| {
+        Arg::new("POLICY")
+            .required(true)
+            .help(help)
+            .value_hint(ValueHint::AnyPath)
+    };
     Command::new("policy")
         .about("List, show, check and compare policies")
         .subcommand_required(true)
@@ -94,19 +100,25 @@ pub fn policy_verb() -> Command {
 
 /// `palisade completions`.
 pub fn completions_verb() -> Command {
-    Command::new("completions").about("Print a shell's completion script").arg(
-        Arg::new("SHELL")
-            .required(true)
-            .value_parser(PossibleValuesParser::new(["bash", "zsh", "fish"]))
-            .help("Which shell"),
-    )
+    Command::new("completions")
+        .about("Print a shell's completion script")
+        .arg(
+            Arg::new("SHELL")
+                .required(true)
+                .value_parser(PossibleValuesParser::new(["bash", "zsh", "fish"]))
+                .help("Which shell"),
+        )
 }
 
 /// `palisade man`.
 pub fn man_verb() -> Command {
-    Command::new("man").about("Print the manual page, or write one per verb to a directory").arg(
-        Arg::new("DIR").value_hint(ValueHint::DirPath).help("Where to write palisade.1, palisade-run.1, …"),
-    )
+    Command::new("man")
+        .about("Print the manual page, or write one per verb to a directory")
+        .arg(
+            Arg::new("DIR")
+                .value_hint(ValueHint::DirPath)
+                .help("Where to write palisade.1, palisade-run.1, …"),
+        )
 }
 
 fn with_options<T>(mut command: Command, options: &'static [Opt<T>]) -> Command {
@@ -124,7 +136,9 @@ fn with_options<T>(mut command: Command, options: &'static [Opt<T>]) -> Command 
         };
         if !option.choices.is_empty() {
             // For completion; what else may stand there is checked by those who read the value.
-            arg = arg.value_parser(PossibleValuesParser::new(option.choices)).hide_possible_values(true);
+            arg = arg
+                .value_parser(PossibleValuesParser::new(option.choices))
+                .hide_possible_values(true);
         } else if option.value == "FILE" {
             arg = arg.value_hint(ValueHint::FilePath);
         } else if option.value == "DIR" {
@@ -148,7 +162,11 @@ mod tests {
     fn every_option_is_in_the_help_of_run() {
         let help = run_verb().render_long_help().to_string();
         for option in run::OPTIONS {
-            assert!(help.contains(&format!("--{}", option.long)), "--{}", option.long);
+            assert!(
+                help.contains(&format!("--{}", option.long)),
+                "--{}",
+                option.long
+            );
             assert!(help.contains(option.help.split_whitespace().next().unwrap()));
         }
     }

@@ -2,61 +2,221 @@
 
 /// `(long, short, what to do instead)`, sorted by name.
 const TABLE: &[(&str, char, &str)] = &[
-    ("add-host", '\0', "--mount type=bind,src=./hosts,dst=/etc/hosts,ro: no container network to name hosts of"),
-    ("attach", 'a', "nothing: standard output and error are always attached; -i attaches standard input"),
-    ("blkio-weight", '\0', "--memory, --cpus and --pids-limit are the limits there are"),
-    ("blkio-weight-device", '\0', "--memory, --cpus and --pids-limit are the limits there are"),
+    (
+        "add-host",
+        '\0',
+        "--mount type=bind,src=./hosts,dst=/etc/hosts,ro: no container network to name hosts of",
+    ),
+    (
+        "attach",
+        'a',
+        "nothing: standard output and error are always attached; -i attaches standard input",
+    ),
+    (
+        "blkio-weight",
+        '\0',
+        "--memory, --cpus and --pids-limit are the limits there are",
+    ),
+    (
+        "blkio-weight-device",
+        '\0',
+        "--memory, --cpus and --pids-limit are the limits there are",
+    ),
     ("cap-file", '\0', "--cap-add, within what the policy allows"),
-    ("cgroup-parent", '\0', "start palisade in the cgroup it shall stand below"),
-    ("cgroupns", '\0', "nothing: a sandbox always has its own cgroup namespace"),
+    (
+        "cgroup-parent",
+        '\0',
+        "start palisade in the cgroup it shall stand below",
+    ),
+    (
+        "cgroupns",
+        '\0',
+        "nothing: a sandbox always has its own cgroup namespace",
+    ),
     ("cpu-count", '\0', "--cpus"),
     ("cpu-percent", '\0', "--cpus"),
     ("cpu-rt-period", '\0', "--cpus"),
     ("cpu-rt-runtime", '\0', "--cpus"),
-    ("detach", 'd', "leave -d out: palisade runs in the foreground and has no daemon; end the line with & for the background"),
-    ("detach-keys", '\0', "nothing: a foreground sandbox is not detached from"),
-    ("device-cgroup-rule", '\0', "--device, which shows one device and nothing more"),
-    ("device-read-bps", '\0', "--memory, --cpus and --pids-limit are the limits there are"),
-    ("device-read-iops", '\0', "--memory, --cpus and --pids-limit are the limits there are"),
-    ("device-write-bps", '\0', "--memory, --cpus and --pids-limit are the limits there are"),
-    ("device-write-iops", '\0', "--memory, --cpus and --pids-limit are the limits there are"),
-    ("disable-content-trust", '\0', "nothing: every digest is verified while an image is unpacked"),
-    ("dns", '\0', "--network host, which uses the host's resolver"),
-    ("dns-option", '\0', "--network host, which uses the host's resolver"),
-    ("dns-search", '\0', "--network host, which uses the host's resolver"),
-    ("expose", '\0', "nothing: it only documents a port; --network host reaches the host's ports"),
-    ("gpus", '\0', "--device /dev/... for each device the program needs"),
-    ("health-cmd", '\0', "leave it out: a foreground command is not polled"),
-    ("health-interval", '\0', "leave it out: a foreground command is not polled"),
-    ("health-retries", '\0', "leave it out: a foreground command is not polled"),
-    ("health-start-interval", '\0', "leave it out: a foreground command is not polled"),
-    ("health-start-period", '\0', "leave it out: a foreground command is not polled"),
-    ("health-timeout", '\0', "leave it out: a foreground command is not polled"),
+    (
+        "detach",
+        'd',
+        "leave -d out: palisade runs in the foreground and has no daemon; end the line with & for the background",
+    ),
+    (
+        "detach-keys",
+        '\0',
+        "nothing: a foreground sandbox is not detached from",
+    ),
+    (
+        "device-cgroup-rule",
+        '\0',
+        "--device, which shows one device and nothing more",
+    ),
+    (
+        "device-read-bps",
+        '\0',
+        "--memory, --cpus and --pids-limit are the limits there are",
+    ),
+    (
+        "device-read-iops",
+        '\0',
+        "--memory, --cpus and --pids-limit are the limits there are",
+    ),
+    (
+        "device-write-bps",
+        '\0',
+        "--memory, --cpus and --pids-limit are the limits there are",
+    ),
+    (
+        "device-write-iops",
+        '\0',
+        "--memory, --cpus and --pids-limit are the limits there are",
+    ),
+    (
+        "disable-content-trust",
+        '\0',
+        "nothing: every digest is verified while an image is unpacked",
+    ),
+    (
+        "dns",
+        '\0',
+        "--network host, which uses the host's resolver",
+    ),
+    (
+        "dns-option",
+        '\0',
+        "--network host, which uses the host's resolver",
+    ),
+    (
+        "dns-search",
+        '\0',
+        "--network host, which uses the host's resolver",
+    ),
+    (
+        "expose",
+        '\0',
+        "nothing: it only documents a port; --network host reaches the host's ports",
+    ),
+    (
+        "gpus",
+        '\0',
+        "--device /dev/... for each device the program needs",
+    ),
+    (
+        "health-cmd",
+        '\0',
+        "leave it out: a foreground command is not polled",
+    ),
+    (
+        "health-interval",
+        '\0',
+        "leave it out: a foreground command is not polled",
+    ),
+    (
+        "health-retries",
+        '\0',
+        "leave it out: a foreground command is not polled",
+    ),
+    (
+        "health-start-interval",
+        '\0',
+        "leave it out: a foreground command is not polled",
+    ),
+    (
+        "health-start-period",
+        '\0',
+        "leave it out: a foreground command is not polled",
+    ),
+    (
+        "health-timeout",
+        '\0',
+        "leave it out: a foreground command is not polled",
+    ),
     ("ip", '\0', "--network none or --network host"),
     ("ip6", '\0', "--network none or --network host"),
-    ("ipc", '\0', "nothing: a sandbox always has its own IPC namespace; --shm-size sizes its /dev/shm"),
+    (
+        "ipc",
+        '\0',
+        "nothing: a sandbox always has its own IPC namespace; --shm-size sizes its /dev/shm",
+    ),
     ("isolation", '\0', "--policy"),
-    ("kernel-memory", '\0', "--memory, which counts kernel memory too"),
+    (
+        "kernel-memory",
+        '\0',
+        "--memory, which counts kernel memory too",
+    ),
     ("label-file", '\0', "--label, once for each"),
     ("link", '\0', "--network host"),
     ("link-local-ip", '\0', "--network none or --network host"),
-    ("log-driver", '\0', "redirect standard output and error where they shall go"),
-    ("log-opt", '\0', "redirect standard output and error where they shall go"),
+    (
+        "log-driver",
+        '\0',
+        "redirect standard output and error where they shall go",
+    ),
+    (
+        "log-opt",
+        '\0',
+        "redirect standard output and error where they shall go",
+    ),
     ("mac-address", '\0', "--network none or --network host"),
     ("memory-swappiness", '\0', "--memory-swap"),
     ("network-alias", '\0', "--network none or --network host"),
-    ("oom-kill-disable", '\0', "--memory with a higher limit: a sandbox out of memory is ended, exit code 137"),
-    ("pid", '\0', "nothing: a sandbox always has its own PID namespace"),
-    ("privileged", '\0', "--policy compat, and --device or --cap-add for what is missing"),
-    ("publish", 'p', "--network host, where a port listened on is the host's"),
-    ("publish-all", 'P', "--network host, where a port listened on is the host's"),
-    ("pull", '\0', "oci:DIR, oci-archive:FILE or docker-archive:FILE: images come from disk for now (skopeo copies from registries)"),
-    ("restart", '\0', "a loop or a service manager around palisade run"),
+    (
+        "oom-kill-disable",
+        '\0',
+        "--memory with a higher limit: a sandbox out of memory is ended, exit code 137",
+    ),
+    (
+        "pid",
+        '\0',
+        "nothing: a sandbox always has its own PID namespace",
+    ),
+    (
+        "privileged",
+        '\0',
+        "--policy compat, and --device or --cap-add for what is missing",
+    ),
+    (
+        "publish",
+        'p',
+        "--network host, where a port listened on is the host's",
+    ),
+    (
+        "publish-all",
+        'P',
+        "--network host, where a port listened on is the host's",
+    ),
+    (
+        "pull",
+        '\0',
+        "oci:DIR, oci-archive:FILE or docker-archive:FILE: images come from disk for now (skopeo copies from registries)",
+    ),
+    (
+        "restart",
+        '\0',
+        "a loop or a service manager around palisade run",
+    ),
     ("runtime", '\0', "nothing: palisade is the runtime"),
-    ("storage-opt", '\0', "--policy with scratch sizes under [filesystem]"),
-    ("sysctl", '\0', "leave it out: kernel settings are read-only in a sandbox"),
-    ("use-api-socket", '\0', "leave it out: there is no daemon and no socket"),
-    ("uts", '\0', "nothing: a sandbox always has its own UTS namespace; --hostname names it"),
+    (
+        "storage-opt",
+        '\0',
+        "--policy with scratch sizes under [filesystem]",
+    ),
+    (
+        "sysctl",
+        '\0',
+        "leave it out: kernel settings are read-only in a sandbox",
+    ),
+    (
+        "use-api-socket",
+        '\0',
+        "leave it out: there is no daemon and no socket",
+    ),
+    (
+        "uts",
+        '\0',
+        "nothing: a sandbox always has its own UTS namespace; --hostname names it",
+    ),
     ("volume-driver", '\0', "-v with a host directory"),
     ("volumes-from", '\0', "-v, the same for both"),
 ];
@@ -79,7 +239,11 @@ mod tests {
     fn no_option_is_both_there_and_not() {
         for option in crate::cli::run::OPTIONS {
             assert_eq!(instead_of(option.long), None, "--{}", option.long);
-            assert!(option.short.is_none_or(|s| long_of(s).is_none()), "-{:?}", option.short);
+            assert!(
+                option.short.is_none_or(|s| long_of(s).is_none()),
+                "-{:?}",
+                option.short
+            );
         }
     }
 }

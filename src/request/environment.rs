@@ -12,7 +12,11 @@ use crate::failure::Failure;
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// The variables that were asked for, those of files first, as docker orders them.
-pub fn collect(files: Vec<OsString>, typed: Vec<OsString>, caller: &Caller) -> Result<Vec<(String, String)>, Failure> {
+pub fn collect(
+    files: Vec<OsString>,
+    typed: Vec<OsString>,
+    caller: &Caller,
+) -> Result<Vec<(String, String)>, Failure> {
     let mut variables = Vec::new();
     for file in files {
         let path = caller.absolute(file.as_ref());
@@ -29,7 +33,8 @@ pub fn collect(files: Vec<OsString>, typed: Vec<OsString>, caller: &Caller) -> R
         if content.len() as u64 > LONGEST_FILE {
             return Err(wrong("it is longer than 1 MiB".to_owned()));
         }
-        let content = String::from_utf8(content).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+        let content =
+            String::from_utf8(content).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
         let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
         for (number, line) in content.lines().enumerate() {
             let line = line.trim_start();
@@ -46,7 +51,10 @@ pub fn collect(files: Vec<OsString>, typed: Vec<OsString>, caller: &Caller) -> R
     for typed in typed {
         let typed = text::utf8("--env", typed)?;
         if typed.is_empty() || typed.starts_with('=') {
-            return Err(Failure::usage(format!("--env {typed} has no name"), "-e NAME=VALUE, or -e NAME for the caller's value"));
+            return Err(Failure::usage(
+                format!("--env {typed} has no name"),
+                "-e NAME=VALUE, or -e NAME for the caller's value",
+            ));
         }
         variables.extend(variable("--env", &typed, caller)?);
     }
@@ -54,12 +62,21 @@ pub fn collect(files: Vec<OsString>, typed: Vec<OsString>, caller: &Caller) -> R
 }
 
 /// `NAME=VALUE` as it is; `NAME` with the caller's value, or nothing if the caller has none.
-fn variable(option: &str, text: &str, caller: &Caller) -> Result<Option<(String, String)>, Failure> {
+fn variable(
+    option: &str,
+    text: &str,
+    caller: &Caller,
+) -> Result<Option<(String, String)>, Failure> {
     if let Some((name, value)) = text.split_once('=') {
         return Ok(Some((name.to_owned(), value.to_owned())));
     }
-    let Some(value) = caller.variable(OsStr::new(text)) else { return Ok(None) };
-    let value = text::utf8(&format!("the caller's variable {text} ({option})"), value.to_owned())?;
+    let Some(value) = caller.variable(OsStr::new(text)) else {
+        return Ok(None);
+    };
+    let value = text::utf8(
+        &format!("the caller's variable {text} ({option})"),
+        value.to_owned(),
+    )?;
     Ok(Some((text.to_owned(), value)))
 }
 
@@ -71,12 +88,20 @@ mod tests {
 
     fn caller() -> Caller {
         let environment = vec![("TOKEN".into(), "s3=cret".into())];
-        Caller { environment, cwd: "/".into(), ..Caller::default() }
+        Caller {
+            environment,
+            cwd: "/".into(),
+            ..Caller::default()
+        }
     }
 
     #[test]
     fn a_bare_name_takes_the_callers_value_and_is_left_out_where_there_is_none() {
-        let got = collect(vec![], vec!["TOKEN".into(), "NONE".into(), "A=".into(), "B=x=y z".into()], &caller());
+        let got = collect(
+            vec![],
+            vec!["TOKEN".into(), "NONE".into(), "A=".into(), "B=x=y z".into()],
+            &caller(),
+        );
         let got = got.unwrap();
         let got: Vec<_> = got.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(got, [("TOKEN", "s3=cret"), ("A", ""), ("B", "x=y z")]);
@@ -88,7 +113,15 @@ mod tests {
         write!(file, "\u{feff}# note\n\n A=1 # kept\nTOKEN\nB='q'\n").unwrap();
         let got = collect(vec![file.path().into()], vec!["A=2".into()], &caller()).unwrap();
         let got: Vec<_> = got.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        assert_eq!(got, [("A", "1 # kept"), ("TOKEN", "s3=cret"), ("B", "'q'"), ("A", "2")]);
+        assert_eq!(
+            got,
+            [
+                ("A", "1 # kept"),
+                ("TOKEN", "s3=cret"),
+                ("B", "'q'"),
+                ("A", "2")
+            ]
+        );
     }
 
     #[test]

@@ -71,24 +71,46 @@ const LEAST_MEMORY: u64 = 6 << 20;
 
 /// Names of resource limits, as in docker's `--ulimit` and in policies.
 const ULIMITS: [&str; 16] = [
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Reads all limits. Zero asks for nothing, as docker has it.
 pub fn understand(typed: Typed) -> Result<Limits, Failure> {
     let memory = size("--memory", typed.memory)?.filter(|&n| n > 0);
     if let Some(memory) = memory.filter(|&n| n < LEAST_MEMORY) {
-        return Err(Failure::usage(format!("--memory {memory} is less than 6m, in which nothing starts"), "--memory 64m"));
+        return Err(Failure::usage(
+            format!("--memory {memory} is less than 6m, in which nothing starts"),
+            "--memory 64m",
+        ));
     }
     let swap = match typed.memory_swap {
         None => None,
         Some(typed) if typed == "-1" => Some(Swap::Unlimited),
-        Some(typed) => size("--memory-swap", Some(typed))?.filter(|&n| n > 0).map(Swap::Total),
+        Some(typed) => size("--memory-swap", Some(typed))?
+            .filter(|&n| n > 0)
+            .map(Swap::Total),
     };
     match (memory, swap) {
         (None, Some(Swap::Total(_))) => {
-            return Err(Failure::usage("--memory-swap needs --memory", "--memory 512m --memory-swap 1g"));
+            return Err(Failure::usage(
+                "--memory-swap needs --memory",
+                "--memory 512m --memory-swap 1g",
+            ));
         }
         (Some(memory), Some(Swap::Total(total))) if total < memory => {
             return Err(Failure::usage(
@@ -99,15 +121,20 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
         _ => {}
     }
     let cpus = cpus(typed.cpus)?;
-    let cpu_period = number("--cpu-period", typed.cpu_period, 1000..=1_000_000)?.map(i64::unsigned_abs);
+    let cpu_period =
+        number("--cpu-period", typed.cpu_period, 1000..=1_000_000)?.map(i64::unsigned_abs);
     let cpu_quota = number("--cpu-quota", typed.cpu_quota, 1000..=i64::MAX)?;
     if cpus.is_some() && (cpu_period.is_some() || cpu_quota.is_some()) {
-        return Err(Failure::usage("--cpus says the same as --cpu-quota and --cpu-period", "--cpus alone"));
+        return Err(Failure::usage(
+            "--cpus says the same as --cpu-quota and --cpu-period",
+            "--cpus alone",
+        ));
     }
     Ok(Limits {
         memory,
         swap,
-        memory_reservation: size("--memory-reservation", typed.memory_reservation)?.filter(|&n| n > 0),
+        memory_reservation: size("--memory-reservation", typed.memory_reservation)?
+            .filter(|&n| n > 0),
         cpus,
         cpu_shares: number("--cpu-shares", typed.cpu_shares, 2..=262_144)?.map(i64::unsigned_abs),
         cpu_period,
@@ -116,13 +143,25 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
         cpuset_mems: list("--cpuset-mems", typed.cpuset_mems)?,
         pids: pids(typed.pids)?,
         shm: size("--shm-size", typed.shm)?.filter(|&n| n > 0),
-        ulimits: typed.ulimits.into_iter().map(ulimit).collect::<Result<_, _>>()?,
+        ulimits: typed
+            .ulimits
+            .into_iter()
+            .map(ulimit)
+            .collect::<Result<_, _>>()?,
         oom_score_adj: typed
             .oom_score_adj
             .map(|typed| {
-                let number = typed.to_str().and_then(|t| t.parse().ok()).filter(|n| (-1000..=1000).contains(n));
+                let number = typed
+                    .to_str()
+                    .and_then(|t| t.parse().ok())
+                    .filter(|n| (-1000..=1000).contains(n));
                 number.ok_or_else(|| {
-                    wrong("--oom-score-adj", &typed, "a number from -1000 to 1000", "--oom-score-adj 500")
+                    wrong(
+                        "--oom-score-adj",
+                        &typed,
+                        "a number from -1000 to 1000",
+                        "--oom-score-adj 500",
+                    )
                 })
             })
             .transpose()?,
@@ -130,17 +169,24 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
 }
 
 fn wrong(option: &str, typed: &OsStr, expected: &str, example: &str) -> Failure {
-    Failure::usage(format!("{option} {} is not {expected}", typed.display()), example)
+    Failure::usage(
+        format!("{option} {} is not {expected}", typed.display()),
+        example,
+    )
 }
 
 /// A size with docker's units.
 fn size(option: &str, typed: Option<OsString>) -> Result<Option<u64>, Failure> {
     typed
         .map(|typed| {
-            typed
-                .to_str()
-                .and_then(parse_size)
-                .ok_or_else(|| wrong(option, &typed, "a size", &format!("{option} 512m or {option} 2g")))
+            typed.to_str().and_then(parse_size).ok_or_else(|| {
+                wrong(
+                    option,
+                    &typed,
+                    "a size",
+                    &format!("{option} 512m or {option} 2g"),
+                )
+            })
         })
         .transpose()
 }
@@ -161,7 +207,12 @@ fn number(
             } else {
                 format!("a number from {} to {}", range.start(), range.end())
             };
-            Err(wrong(option, &typed, &expected, &format!("{option} {}", (*range.start()).max(1024))))
+            Err(wrong(
+                option,
+                &typed,
+                &expected,
+                &format!("{option} {}", (*range.start()).max(1024)),
+            ))
         }
     }
 }
@@ -169,11 +220,18 @@ fn number(
 fn cpus(typed: Option<OsString>) -> Result<Option<f64>, Failure> {
     let Some(typed) = typed else { return Ok(None) };
     // Digits and a point alone: Rust would take `inf`, `nan` and `1e3` for numbers too.
-    let plain = typed.to_str().filter(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+    let plain = typed
+        .to_str()
+        .filter(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
     match plain.and_then(|text| text.parse::<f64>().ok()) {
         Some(cpus) if cpus == 0.0 => Ok(None),
         Some(cpus) if (0.01..=65_536.0).contains(&cpus) => Ok(Some(cpus)),
-        _ => Err(wrong("--cpus", &typed, "a number of processors from 0.01", "--cpus 1.5")),
+        _ => Err(wrong(
+            "--cpus",
+            &typed,
+            "a number of processors from 0.01",
+            "--cpus 1.5",
+        )),
     }
 }
 
@@ -182,35 +240,59 @@ fn pids(typed: Option<OsString>) -> Result<Option<Option<u64>>, Failure> {
     match typed.to_str().and_then(|text| text.parse::<i64>().ok()) {
         Some(-1 | 0) => Ok(Some(None)),
         Some(number) if number > 0 => Ok(Some(Some(number.unsigned_abs()))),
-        _ => Err(wrong("--pids-limit", &typed, "a number of processes, or -1", "--pids-limit 256")),
+        _ => Err(wrong(
+            "--pids-limit",
+            &typed,
+            "a number of processes, or -1",
+            "--pids-limit 256",
+        )),
     }
 }
 
 /// A list of numbers and ranges, as cpuset(7) has it.
 fn list(option: &str, typed: Option<OsString>) -> Result<Option<String>, Failure> {
     let Some(typed) = typed else { return Ok(None) };
-    let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .ok()
+            .filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
+    };
     let part = |part: &str| match part.split_once('-') {
-        Some((first, last)) => matches!((number(first), number(last)), (Some(first), Some(last)) if first <= last),
+        Some((first, last)) => {
+            matches!((number(first), number(last)), (Some(first), Some(last)) if first <= last)
+        }
         None => number(part).is_some(),
     };
     match typed.to_str() {
         Some("") => Ok(None),
         Some(text) if text.split(',').all(part) => Ok(Some(text.to_owned())),
-        _ => Err(wrong(option, &typed, "a list of numbers and ranges", &format!("{option} 0-3,6"))),
+        _ => Err(wrong(
+            option,
+            &typed,
+            "a list of numbers and ranges",
+            &format!("{option} 0-3,6"),
+        )),
     }
 }
 
 fn ulimit(typed: OsString) -> Result<(String, Rlimit), Failure> {
     let typed = text::utf8("--ulimit", typed)?;
-    let wrong = |why: &str| Failure::usage(format!("--ulimit {typed}: {why}"), "--ulimit nofile=1024:4096");
+    let wrong = |why: &str| {
+        Failure::usage(
+            format!("--ulimit {typed}: {why}"),
+            "--ulimit nofile=1024:4096",
+        )
+    };
     let (name, values) = typed.split_once('=').ok_or_else(|| wrong("no = in it"))?;
     if !ULIMITS.contains(&name) {
         return Err(wrong(&format!("the limits are {}", ULIMITS.join(", "))));
     }
     let value = |text: &str| match text {
         "-1" | "unlimited" => Some(Rlimit::UNLIMITED),
-        text => text.parse::<u64>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit())),
+        text => text
+            .parse::<u64>()
+            .ok()
+            .filter(|_| text.bytes().all(|b| b.is_ascii_digit())),
     };
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     match (value(soft), value(hard)) {
@@ -256,7 +338,10 @@ mod tests {
 
     #[test]
     fn processors_are_counted_in_plain_decimals() {
-        assert_eq!(with(|t| t.cpus = Some("1.5".into())).unwrap().cpus, Some(1.5));
+        assert_eq!(
+            with(|t| t.cpus = Some("1.5".into())).unwrap().cpus,
+            Some(1.5)
+        );
         for odd in ["", ".", "-1", "nan", "inf", "1e3", "0.001", "two"] {
             assert!(with(|t| t.cpus = Some(odd.into())).is_err(), "{odd}");
         }
@@ -272,11 +357,24 @@ mod tests {
 
     #[test]
     fn ulimits_have_a_known_name_and_a_soft_limit_below_the_hard_one() {
-        let limits = with(|t| t.ulimits = vec!["nofile=1:2".into(), "core=-1".into(), "cpu=5".into()]).unwrap();
-        assert_eq!(limits.ulimits[0], ("nofile".to_owned(), Rlimit { soft: 1, hard: 2 }));
+        let limits =
+            with(|t| t.ulimits = vec!["nofile=1:2".into(), "core=-1".into(), "cpu=5".into()])
+                .unwrap();
+        assert_eq!(
+            limits.ulimits[0],
+            ("nofile".to_owned(), Rlimit { soft: 1, hard: 2 })
+        );
         assert_eq!(limits.ulimits[1].1.hard, Rlimit::UNLIMITED);
         assert_eq!(limits.ulimits[2].1, Rlimit { soft: 5, hard: 5 });
-        for odd in ["nofile", "nofile=", "nofile=2:1", "files=1", "nofile=1:2:3", "nofile=+1", "nofile=unlimited:5"] {
+        for odd in [
+            "nofile",
+            "nofile=",
+            "nofile=2:1",
+            "files=1",
+            "nofile=1:2:3",
+            "nofile=+1",
+            "nofile=unlimited:5",
+        ] {
             assert!(with(|t| t.ulimits = vec![odd.into()]).is_err(), "{odd}");
         }
     }

@@ -114,14 +114,20 @@ impl Request {
     pub fn new(arguments: RunArguments, caller: &Caller) -> Result<Self, Failure> {
         let image_name = text::utf8("the image's name", arguments.image)?;
         let image = Reference::parse(&image_name).map_err(|error| {
-            Failure::usage(error.to_string(), "host, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or dir:PATH")
+            Failure::usage(
+                error.to_string(),
+                "host, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or dir:PATH",
+            )
         })?;
         let platform = match arguments.platform {
             None => Platform::host(),
             Some(typed) => Platform::parse(&text::utf8("--platform", typed)?)
                 .map_err(|error| Failure::usage(error.to_string(), "--platform linux/amd64"))?,
         };
-        let command = arguments.command.into_iter().map(|arg| text::utf8("an argument of the command", arg));
+        let command = arguments
+            .command
+            .into_iter()
+            .map(|arg| text::utf8("an argument of the command", arg));
         Ok(Self {
             image,
             image_name,
@@ -136,19 +142,24 @@ impl Request {
             stop_signal: optional(arguments.stop_signal, |v| {
                 let typed = text::utf8("--stop-signal", v)?;
                 signal(&typed).ok_or_else(|| {
-                    Failure::usage(format!("--stop-signal {typed} is no signal"), "--stop-signal INT, or a number from 1 to 64")
+                    Failure::usage(
+                        format!("--stop-signal {typed} is no signal"),
+                        "--stop-signal INT, or a number from 1 to 64",
+                    )
                 })
             })?,
             stop_timeout: optional(arguments.stop_timeout, |v| text::stop_timeout(&v))?,
             mounts: mounts::understand(arguments.mounts, arguments.device, caller)?,
             read_only: arguments.read_only,
             remove: arguments.remove,
-            user: optional(arguments.user, |v| text::utf8("--user", v))?.filter(|user| !user.is_empty()),
+            user: optional(arguments.user, |v| text::utf8("--user", v))?
+                .filter(|user| !user.is_empty()),
             groups: each(arguments.group_add, |v| text::utf8("--group-add", v))?,
             userns: optional(arguments.userns, |v| userns(&v))?.unwrap_or_default(),
             hostname: optional(arguments.hostname, |v| text::host_name("--hostname", v))?,
             domainname: optional(arguments.domainname, |v| text::host_name("--domainname", v))?,
-            policy: optional(arguments.policy, |v| text::utf8("--policy", v))?.unwrap_or_else(|| "default".to_owned()),
+            policy: optional(arguments.policy, |v| text::utf8("--policy", v))?
+                .unwrap_or_else(|| "default".to_owned()),
             network: optional(arguments.network, |v| network(&v))?,
             protection: protection::understand(
                 arguments.cap_add,
@@ -176,7 +187,13 @@ impl Request {
             labels: each(arguments.label, |v| text::pair("--label", v))?,
             annotations: each(arguments.annotation, |v| text::pair("--annotation", v))?,
             cidfile: arguments.cidfile.map(|path| caller.absolute(path.as_ref())),
-            receipt: arguments.receipt.map(|path| if path == "-" { path.into() } else { caller.absolute(path.as_ref()) }),
+            receipt: arguments.receipt.map(|path| {
+                if path == "-" {
+                    path.into()
+                } else {
+                    caller.absolute(path.as_ref())
+                }
+            }),
             dry_run: arguments.dry_run,
             root: arguments.root.map(|path| caller.absolute(path.as_ref())),
             quiet: arguments.quiet,
@@ -184,11 +201,17 @@ impl Request {
     }
 }
 
-fn optional<T>(typed: Option<OsString>, read: impl FnOnce(OsString) -> Result<T, Failure>) -> Result<Option<T>, Failure> {
+fn optional<T>(
+    typed: Option<OsString>,
+    read: impl FnOnce(OsString) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
     typed.map(read).transpose()
 }
 
-fn each<T>(typed: Vec<OsString>, read: impl FnMut(OsString) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
+fn each<T>(
+    typed: Vec<OsString>,
+    read: impl FnMut(OsString) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
     typed.into_iter().map(read).collect()
 }
 

@@ -94,7 +94,10 @@ pub fn understand(
         mounts.push(device(&text::utf8("--device", typed)?, caller)?);
     }
     for (index, mount) in mounts.iter().enumerate() {
-        if mounts[..index].iter().any(|earlier| earlier.destination() == mount.destination()) {
+        if mounts[..index]
+            .iter()
+            .any(|earlier| earlier.destination() == mount.destination())
+        {
             return Err(Failure::usage(
                 format!("two mounts on {}", mount.destination().display()),
                 "one mount for each place inside",
@@ -107,7 +110,12 @@ pub fn understand(
 /// A path inside the sandbox: absolute, without `..`, written without what does not matter.
 pub fn sandbox_path(option: &str, typed: &OsStr) -> Result<PathBuf, Failure> {
     let path = Path::new(typed);
-    let odd = |why: &str| Failure::usage(format!("{option} {}: {why}", path.display()), format!("{option} with a path such as /workspace"));
+    let odd = |why: &str| {
+        Failure::usage(
+            format!("{option} {}: {why}", path.display()),
+            format!("{option} with a path such as /workspace"),
+        )
+    };
     if !path.is_absolute() {
         return Err(odd("the path inside the sandbox is not absolute"));
     }
@@ -128,22 +136,36 @@ pub fn sandbox_path(option: &str, typed: &OsStr) -> Result<PathBuf, Failure> {
 /// A place that a mount may have: neither the root nor a part of what the sandbox is made of.
 fn target(option: &str, typed: &str) -> Result<PathBuf, Failure> {
     let path = sandbox_path(option, typed.as_ref())?;
-    let odd = |why: &str, instead: &str| Failure::usage(format!("{option} on {}: {why}", path.display()), instead);
+    let odd = |why: &str, instead: &str| {
+        Failure::usage(format!("{option} on {}: {why}", path.display()), instead)
+    };
     if path == Path::new("/") {
-        return Err(odd("the root is the image's", "an image dir:PATH for a root directory of your own"));
+        return Err(odd(
+            "the root is the image's",
+            "an image dir:PATH for a root directory of your own",
+        ));
     }
     if path.starts_with("/proc") {
-        return Err(odd("/proc belongs to the sandbox (CVE-2019-16884)", "another place inside"));
+        return Err(odd(
+            "/proc belongs to the sandbox (CVE-2019-16884)",
+            "another place inside",
+        ));
     }
     if path == Path::new("/dev") {
-        return Err(odd("/dev belongs to the sandbox", "--device for each device that is needed"));
+        return Err(odd(
+            "/dev belongs to the sandbox",
+            "--device for each device that is needed",
+        ));
     }
     Ok(path)
 }
 
 fn host_path(option: &str, typed: &str, caller: &Caller) -> Result<PathBuf, Failure> {
     if typed.contains('\0') {
-        return Err(Failure::usage(format!("{option}: the path on the host holds a NUL byte"), ""));
+        return Err(Failure::usage(
+            format!("{option}: the path on the host holds a NUL byte"),
+            "",
+        ));
     }
     Ok(caller.absolute(Path::new(typed)))
 }
@@ -156,15 +178,29 @@ fn volume(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
         [destination] => return Ok(Mount::Anonymous(target(option, destination)?)),
         [source, destination] => (source, destination, ""),
         [source, destination, modes] => (source, destination, modes),
-        _ => return Err(Failure::usage(format!("{option} {typed} has too many colons"), "--mount type=bind,src=PATH,dst=PATH for paths with colons")),
+        _ => {
+            return Err(Failure::usage(
+                format!("{option} {typed} has too many colons"),
+                "--mount type=bind,src=PATH,dst=PATH for paths with colons",
+            ));
+        }
     };
-    let is_path = source.starts_with('/') || source == "." || source == ".." || source.starts_with("./") || source.starts_with("../");
+    let is_path = source.starts_with('/')
+        || source == "."
+        || source == ".."
+        || source.starts_with("./")
+        || source.starts_with("../");
     if source.is_empty() {
-        return Err(Failure::usage(format!("{option} {typed} has no source"), example));
+        return Err(Failure::usage(
+            format!("{option} {typed} has no source"),
+            example,
+        ));
     }
     if !is_path {
         return Err(Failure::usage(
-            format!("{option} {typed}: `{source}` would be a named volume, which palisade does not have yet"),
+            format!(
+                "{option} {typed}: `{source}` would be a named volume, which palisade does not have yet"
+            ),
             format!("-v ./{source}:{destination} for a directory here, or an absolute path"),
         ));
     }
@@ -179,10 +215,14 @@ fn volume(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
         match mode {
             "ro" => bind.read_only = true,
             // Labels, caching and propagation that docker knows: nothing here depends on them.
-            "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "default" | "nocopy" | "private" | "rprivate" | "rbind" => {}
+            "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "default" | "nocopy"
+            | "private" | "rprivate" | "rbind" => {}
             "bind" => bind.recursive = false,
             mode => {
-                return Err(Failure::usage(format!("{option} {typed}: unknown mode `{mode}`"), example));
+                return Err(Failure::usage(
+                    format!("{option} {typed}: unknown mode `{mode}`"),
+                    example,
+                ));
             }
         }
     }
@@ -203,15 +243,23 @@ fn mount(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
     let (mut size, mut mode) = (None, 0o1777);
     let mut tmpfs_only = None;
     for field in fields(typed) {
-        let (key, value) = field.split_once('=').map_or((field.as_str(), None), |(key, value)| (key, Some(value)));
-        let needed = || value.filter(|v| !v.is_empty()).ok_or_else(|| wrong(format!("{key} needs a value")));
+        let (key, value) = field
+            .split_once('=')
+            .map_or((field.as_str(), None), |(key, value)| (key, Some(value)));
+        let needed = || {
+            value
+                .filter(|v| !v.is_empty())
+                .ok_or_else(|| wrong(format!("{key} needs a value")))
+        };
         match key {
-            "type" => kind = match needed()? {
-                "bind" => "bind",
-                "tmpfs" => "tmpfs",
-                "volume" => "volume",
-                other => return Err(wrong(format!("type `{other}` does not exist here"))),
-            },
+            "type" => {
+                kind = match needed()? {
+                    "bind" => "bind",
+                    "tmpfs" => "tmpfs",
+                    "volume" => "volume",
+                    other => return Err(wrong(format!("type `{other}` does not exist here"))),
+                }
+            }
             "source" | "src" => source = Some(needed()?.to_owned()),
             "target" | "destination" | "dst" => destination = Some(target(option, needed()?)?),
             "readonly" | "ro" => {
@@ -231,16 +279,24 @@ fn mount(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
             "bind-nonrecursive" => recursive = !matches!(value, None | Some("true" | "1")),
             "bind-propagation" => {
                 if !matches!(needed()?, "private" | "rprivate") {
-                    return Err(wrong("mounts are private: nothing mounted inside reaches the host".to_owned()));
+                    return Err(wrong(
+                        "mounts are private: nothing mounted inside reaches the host".to_owned(),
+                    ));
                 }
             }
             "consistency" => {}
             "tmpfs-size" => {
-                size = Some(parse_size(needed()?).filter(|&n| n > 0).ok_or_else(|| wrong("tmpfs-size is a size such as 64m".to_owned()))?);
+                size = Some(
+                    parse_size(needed()?)
+                        .filter(|&n| n > 0)
+                        .ok_or_else(|| wrong("tmpfs-size is a size such as 64m".to_owned()))?,
+                );
                 tmpfs_only = Some(key.to_owned());
             }
             "tmpfs-mode" => {
-                mode = octal(needed()?).ok_or_else(|| wrong("tmpfs-mode is an octal number such as 1777".to_owned()))?;
+                mode = octal(needed()?).ok_or_else(|| {
+                    wrong("tmpfs-mode is an octal number such as 1777".to_owned())
+                })?;
                 tmpfs_only = Some(key.to_owned());
             }
             _ => return Err(wrong(format!("unknown key `{key}`"))),
@@ -253,7 +309,13 @@ fn mount(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
     match (kind, source) {
         ("bind", Some(source)) => {
             let source = host_path(option, &source, caller)?;
-            Ok(Mount::Bind(Bind { source, destination, read_only, recursive, create: false }))
+            Ok(Mount::Bind(Bind {
+                source,
+                destination,
+                read_only,
+                recursive,
+                create: false,
+            }))
         }
         ("bind", None) => Err(wrong("src is missing".to_owned())),
         ("tmpfs", None) => Ok(Mount::Tmpfs(Tmpfs {
@@ -267,7 +329,9 @@ fn mount(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
         })),
         ("tmpfs", Some(_)) => Err(wrong("a tmpfs has no src".to_owned())),
         (_, None) if !read_only => Ok(Mount::Anonymous(destination)),
-        _ => Err(wrong("named volumes do not exist yet; use type=bind with a directory".to_owned())),
+        _ => Err(wrong(
+            "named volumes do not exist yet; use type=bind with a directory".to_owned(),
+        )),
     }
 }
 
@@ -292,13 +356,20 @@ fn fields(text: &str) -> Vec<String> {
 }
 
 fn octal(text: &str) -> Option<u32> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777 && !text.starts_with('+'))
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777 && !text.starts_with('+'))
 }
 
 fn tmpfs(typed: &str) -> Result<Mount, Failure> {
     let option = "--tmpfs";
     let (destination, options) = typed.split_once(':').unwrap_or((typed, ""));
-    let wrong = |why: String| Failure::usage(format!("{option} {typed}: {why}"), "--tmpfs /cache:size=64m,mode=1777,exec");
+    let wrong = |why: String| {
+        Failure::usage(
+            format!("{option} {typed}: {why}"),
+            "--tmpfs /cache:size=64m,mode=1777,exec",
+        )
+    };
     let mut tmpfs = Tmpfs {
         destination: target(option, destination)?,
         size: None,
@@ -313,7 +384,9 @@ fn tmpfs(typed: &str) -> Result<Mount, Failure> {
         let bad = || wrong(format!("`{part}` is not understood"));
         match key {
             "size" => tmpfs.size = Some(parse_size(value).filter(|&n| n > 0).ok_or_else(bad)?),
-            "nr_inodes" => tmpfs.inodes = Some(parse_size(value).filter(|&n| n > 0).ok_or_else(bad)?),
+            "nr_inodes" => {
+                tmpfs.inodes = Some(parse_size(value).filter(|&n| n > 0).ok_or_else(bad)?)
+            }
             "mode" => tmpfs.mode = octal(value).ok_or_else(bad)?,
             "uid" => tmpfs.owner.0 = Some(value.parse().map_err(|_| bad())?),
             "gid" => tmpfs.owner.1 = Some(value.parse().map_err(|_| bad())?),
@@ -331,9 +404,15 @@ fn tmpfs(typed: &str) -> Result<Mount, Failure> {
 
 fn device(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
     let option = "--device";
-    let wrong = |why: &str| Failure::usage(format!("{option} {typed}: {why}"), "--device /dev/fuse, or --device /dev/sdb:/dev/disk:r");
+    let wrong = |why: &str| {
+        Failure::usage(
+            format!("{option} {typed}: {why}"),
+            "--device /dev/fuse, or --device /dev/sdb:/dev/disk:r",
+        )
+    };
     let parts: Vec<&str> = typed.split(':').collect();
-    let permissions = |text: &str| !text.is_empty() && text.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
+    let permissions =
+        |text: &str| !text.is_empty() && text.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
     let (source, destination, rights) = match parts[..] {
         [source] => (source, source, "rwm"),
         [source, rights] if permissions(rights) => (source, source, rights),
@@ -356,7 +435,10 @@ mod tests {
     use super::*;
 
     fn caller() -> Caller {
-        Caller { cwd: "/home/me/project".into(), ..Caller::default() }
+        Caller {
+            cwd: "/home/me/project".into(),
+            ..Caller::default()
+        }
     }
 
     fn bind(mount: Mount) -> Bind {
@@ -372,25 +454,50 @@ mod tests {
         assert_eq!(got.source, Path::new("/home/me/project/ws"));
         assert_eq!(got.destination, Path::new("/workspace"));
         assert!(got.create && !got.read_only && got.recursive);
-        assert_eq!(bind(volume("..:/w:ro,Z", &caller()).unwrap()).source, Path::new("/home/me"));
+        assert_eq!(
+            bind(volume("..:/w:ro,Z", &caller()).unwrap()).source,
+            Path::new("/home/me")
+        );
         assert!(bind(volume(".:/w:ro", &caller()).unwrap()).read_only);
     }
 
     #[test]
     fn a_name_without_a_slash_is_a_named_volume_and_refused_with_the_way_out() {
         let failure = volume("ws:/workspace", &caller()).unwrap_err();
-        assert!(failure.remedy().contains("-v ./ws:/workspace"), "{}", failure.remedy());
+        assert!(
+            failure.remedy().contains("-v ./ws:/workspace"),
+            "{}",
+            failure.remedy()
+        );
     }
 
     #[test]
     fn a_place_alone_is_an_anonymous_volume() {
-        assert_eq!(volume("/data", &caller()).unwrap(), Mount::Anonymous("/data".into()));
-        assert_eq!(mount("dst=/data", &caller()).unwrap(), Mount::Anonymous("/data".into()));
+        assert_eq!(
+            volume("/data", &caller()).unwrap(),
+            Mount::Anonymous("/data".into())
+        );
+        assert_eq!(
+            mount("dst=/data", &caller()).unwrap(),
+            Mount::Anonymous("/data".into())
+        );
     }
 
     #[test]
     fn places_that_belong_to_the_sandbox_are_refused() {
-        for odd in ["/a:/", "/a:/proc", "/a:/proc/sys", "/a:/dev", "/a:/..", "/a:/x/../proc", "/a:b", "/a:", ":/a", "/a:/b:rx", "/a:/b:ro:x"] {
+        for odd in [
+            "/a:/",
+            "/a:/proc",
+            "/a:/proc/sys",
+            "/a:/dev",
+            "/a:/..",
+            "/a:/x/../proc",
+            "/a:b",
+            "/a:",
+            ":/a",
+            "/a:/b:rx",
+            "/a:/b:ro:x",
+        ] {
             assert!(volume(odd, &caller()).is_err(), "{odd}");
         }
         assert!(volume("/a:/dev/x", &caller()).is_ok());
@@ -399,9 +506,23 @@ mod tests {
     #[test]
     fn the_long_form_takes_dockers_keys_and_quotes() {
         let got = bind(mount("type=bind,\"src=/a,b\",dst=/w,readonly", &caller()).unwrap());
-        assert_eq!((got.source.to_str(), got.read_only, got.create), (Some("/a,b"), true, false));
-        let got = mount("type=tmpfs,target=/c,tmpfs-size=64m,tmpfs-mode=0700", &caller()).unwrap();
-        assert!(matches!(got, Mount::Tmpfs(Tmpfs { size: Some(67_108_864), mode: 0o700, .. })));
+        assert_eq!(
+            (got.source.to_str(), got.read_only, got.create),
+            (Some("/a,b"), true, false)
+        );
+        let got = mount(
+            "type=tmpfs,target=/c,tmpfs-size=64m,tmpfs-mode=0700",
+            &caller(),
+        )
+        .unwrap();
+        assert!(matches!(
+            got,
+            Mount::Tmpfs(Tmpfs {
+                size: Some(67_108_864),
+                mode: 0o700,
+                ..
+            })
+        ));
         for odd in [
             "type=bind,dst=/w",
             "type=bind,src=/a",
@@ -419,26 +540,54 @@ mod tests {
 
     #[test]
     fn tmpfs_takes_dockers_options_and_executes_nothing_unless_asked() {
-        let Mount::Tmpfs(got) = tmpfs("/c:rw,size=512m,mode=0755,uid=5,nosuid").unwrap() else { panic!() };
-        assert_eq!((got.size, got.mode, got.exec, got.owner), (Some(512 << 20), 0o755, false, (Some(5), None)));
-        let Mount::Tmpfs(got) = tmpfs("/c:exec").unwrap() else { panic!() };
+        let Mount::Tmpfs(got) = tmpfs("/c:rw,size=512m,mode=0755,uid=5,nosuid").unwrap() else {
+            panic!()
+        };
+        assert_eq!(
+            (got.size, got.mode, got.exec, got.owner),
+            (Some(512 << 20), 0o755, false, (Some(5), None))
+        );
+        let Mount::Tmpfs(got) = tmpfs("/c:exec").unwrap() else {
+            panic!()
+        };
         assert!(got.exec);
-        for odd in ["c", "/c:size=", "/c:size=x", "/c:mode=9", "/c:mode=77777", "/c:suid", "/c:odd"] {
+        for odd in [
+            "c",
+            "/c:size=",
+            "/c:size=x",
+            "/c:mode=9",
+            "/c:mode=77777",
+            "/c:suid",
+            "/c:odd",
+        ] {
             assert!(tmpfs(odd).is_err(), "{odd}");
         }
     }
 
     #[test]
     fn two_mounts_on_one_place_are_refused() {
-        let typed = vec![MountArgument::Volume("/a:/w".into()), MountArgument::Tmpfs("/w/".into())];
+        let typed = vec![
+            MountArgument::Volume("/a:/w".into()),
+            MountArgument::Tmpfs("/w/".into()),
+        ];
         assert!(understand(typed, vec![], &caller()).is_err());
     }
 
     #[test]
     fn devices_have_docker_syntax() {
         let got = device("/dev/sdb:/dev/disk:r", &caller()).unwrap();
-        let Mount::Device { source, destination, read_only } = got else { panic!() };
-        assert_eq!((source.to_str(), destination.to_str(), read_only), (Some("/dev/sdb"), Some("/dev/disk"), true));
+        let Mount::Device {
+            source,
+            destination,
+            read_only,
+        } = got
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (source.to_str(), destination.to_str(), read_only),
+            (Some("/dev/sdb"), Some("/dev/disk"), true)
+        );
         assert!(device("/dev/fuse:rw", &caller()).is_ok());
         for odd in ["fuse", "/dev/fuse:/dev/x:q", "/dev/fuse:a:b:c"] {
             assert!(device(odd, &caller()).is_err(), "{odd}");

@@ -66,7 +66,9 @@ pub fn understand(
         let (key, value) = typed.split_once(['=', ':']).unwrap_or((&typed, ""));
         match (key, value) {
             // Always so.
-            ("no-new-privileges", "" | "true") | ("apparmor", "unconfined") | ("label", "disable") => {}
+            ("no-new-privileges", "" | "true")
+            | ("apparmor", "unconfined")
+            | ("label", "disable") => {}
             ("seccomp", "unconfined") => protection.seccomp = Seccomp::Unconfined,
             ("seccomp", "builtin") => protection.seccomp = Seccomp::Policy,
             ("seccomp", file) if !file.is_empty() => {
@@ -123,13 +125,26 @@ mod tests {
     use super::*;
 
     fn options(typed: &[&str]) -> Result<Protection, Failure> {
-        let caller = Caller { cwd: "/w".into(), ..Caller::default() };
-        understand(vec![], vec![], typed.iter().map(OsString::from).collect(), false, &caller)
+        let caller = Caller {
+            cwd: "/w".into(),
+            ..Caller::default()
+        };
+        understand(
+            vec![],
+            vec![],
+            typed.iter().map(OsString::from).collect(),
+            false,
+            &caller,
+        )
     }
 
     #[test]
     fn dockers_spellings_of_no_new_privileges_are_taken_and_change_nothing() {
-        for typed in ["no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"] {
+        for typed in [
+            "no-new-privileges",
+            "no-new-privileges:true",
+            "no-new-privileges=true",
+        ] {
             assert_eq!(options(&[typed]).unwrap(), Protection::default());
         }
         assert!(options(&["no-new-privileges=false"]).is_err());
@@ -137,16 +152,32 @@ mod tests {
 
     #[test]
     fn a_seccomp_profile_is_a_file_of_the_callers() {
-        assert_eq!(options(&["seccomp=p.json"]).unwrap().seccomp, Seccomp::File("/w/p.json".into()));
-        assert_eq!(options(&["seccomp:unconfined"]).unwrap().seccomp, Seccomp::Unconfined);
-        for odd in ["seccomp=", "seccomp", "odd", "systempaths=unconfined", "label=user:x"] {
+        assert_eq!(
+            options(&["seccomp=p.json"]).unwrap().seccomp,
+            Seccomp::File("/w/p.json".into())
+        );
+        assert_eq!(
+            options(&["seccomp:unconfined"]).unwrap().seccomp,
+            Seccomp::Unconfined
+        );
+        for odd in [
+            "seccomp=",
+            "seccomp",
+            "odd",
+            "systempaths=unconfined",
+            "label=user:x",
+        ] {
             assert!(options(&[odd]).is_err(), "{odd}");
         }
     }
 
     #[test]
     fn capabilities_are_known_with_and_without_prefix_in_any_case() {
-        let set = capabilities("--cap-add", vec!["net_raw".into(), "CAP_SYS_PTRACE,all".into()]).unwrap();
+        let set = capabilities(
+            "--cap-add",
+            vec!["net_raw".into(), "CAP_SYS_PTRACE,all".into()],
+        )
+        .unwrap();
         assert_eq!(set.names, ["CAP_NET_RAW", "CAP_SYS_PTRACE"]);
         assert!(set.all);
         assert!(capabilities("--cap-add", vec!["SYS_NOTHING".into()]).is_err());

@@ -20,12 +20,19 @@ pub fn utf8(what: &str, typed: OsString) -> Result<String, Failure> {
 
 /// A time with a unit, or a plain number of seconds.
 pub fn duration(option: &str, typed: &OsStr) -> Result<Duration, Failure> {
-    typed.to_str().and_then(palisade_policies::parse_duration).filter(|time| !time.is_zero()).ok_or_else(|| {
-        Failure::usage(
-            format!("{option} {} is not a time longer than nothing", typed.display()),
-            format!("{option} 90s, {option} 10m or {option} 1h30m"),
-        )
-    })
+    typed
+        .to_str()
+        .and_then(palisade_policies::parse_duration)
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| {
+            Failure::usage(
+                format!(
+                    "{option} {} is not a time longer than nothing",
+                    typed.display()
+                ),
+                format!("{option} 90s, {option} 10m or {option} 1h30m"),
+            )
+        })
 }
 
 /// Seconds as docker has them, where -1 means for ever, or a time with a unit.
@@ -34,12 +41,18 @@ pub fn stop_timeout(typed: &OsStr) -> Result<Duration, Failure> {
     if typed == "-1" {
         return Ok(FOR_EVER);
     }
-    typed.to_str().and_then(palisade_policies::parse_duration).ok_or_else(|| {
-        Failure::usage(
-            format!("--stop-timeout {} is not a number of seconds", typed.display()),
-            "--stop-timeout 10",
-        )
-    })
+    typed
+        .to_str()
+        .and_then(palisade_policies::parse_duration)
+        .ok_or_else(|| {
+            Failure::usage(
+                format!(
+                    "--stop-timeout {} is not a number of seconds",
+                    typed.display()
+                ),
+                "--stop-timeout 10",
+            )
+        })
 }
 
 /// A signal's number by number or name, with or without `SIG` and in any case; `RTMIN+3` and `RTMAX-1` too.
@@ -50,13 +63,27 @@ pub fn signal(typed: &str) -> Option<i32> {
     }
     let name = typed.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let offset = |text: &str| if text.is_empty() { Some(0) } else { text.get(1..)?.parse::<i32>().ok() };
+    let offset = |text: &str| {
+        if text.is_empty() {
+            Some(0)
+        } else {
+            text.get(1..)?.parse::<i32>().ok()
+        }
+    };
     let real_time = if let Some(rest) = name.strip_prefix("RTMIN") {
-        (rest.is_empty() || rest.starts_with('+')).then(|| offset(rest)).flatten().map(|n| lowest + n)
+        (rest.is_empty() || rest.starts_with('+'))
+            .then(|| offset(rest))
+            .flatten()
+            .map(|n| lowest + n)
     } else if let Some(rest) = name.strip_prefix("RTMAX") {
-        (rest.is_empty() || rest.starts_with('-')).then(|| offset(rest)).flatten().map(|n| highest - n)
+        (rest.is_empty() || rest.starts_with('-'))
+            .then(|| offset(rest))
+            .flatten()
+            .map(|n| highest - n)
     } else {
-        return Signal::from_str(&format!("SIG{name}")).ok().map(|signal| signal as i32);
+        return Signal::from_str(&format!("SIG{name}"))
+            .ok()
+            .map(|signal| signal as i32);
     };
     real_time.filter(|number| (lowest..=highest).contains(number))
 }
@@ -65,13 +92,17 @@ pub fn signal(typed: &str) -> Option<i32> {
 pub fn host_name(option: &str, typed: OsString) -> Result<String, Failure> {
     let name = utf8(option, typed)?;
     let fits = (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
         && !name.starts_with(['-', '.']);
     if fits {
         Ok(name)
     } else {
         Err(Failure::usage(
-            format!("{option} {name} is not a host name of 1 to 64 letters, digits, hyphens and dots"),
+            format!(
+                "{option} {name} is not a host name of 1 to 64 letters, digits, hyphens and dots"
+            ),
             format!("{option} builder-1"),
         ))
     }
@@ -82,12 +113,16 @@ pub fn sandbox_name(typed: OsString) -> Result<String, Failure> {
     let name = utf8("--name", typed)?;
     let fits = (2..=255).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
     if fits {
         Ok(name)
     } else {
         Err(Failure::usage(
-            format!("--name {name} is not made of letters, digits, _ . and -, the first one a letter or digit"),
+            format!(
+                "--name {name} is not made of letters, digits, _ . and -, the first one a letter or digit"
+            ),
             "--name agent-1",
         ))
     }
@@ -98,7 +133,10 @@ pub fn pair(option: &str, typed: OsString) -> Result<(String, String), Failure> 
     let text = utf8(option, typed)?;
     let (name, value) = text.split_once('=').unwrap_or((&text, ""));
     if name.is_empty() {
-        return Err(Failure::usage(format!("{option} {text} has no name"), format!("{option} name=value")));
+        return Err(Failure::usage(
+            format!("{option} {text} has no name"),
+            format!("{option} name=value"),
+        ));
     }
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -114,7 +152,9 @@ mod tests {
         assert_eq!(signal("9"), Some(9));
         assert_eq!(signal("SIGRTMIN+3"), Some(37));
         assert_eq!(signal("RTMAX-1"), Some(63));
-        for odd in ["", "0", "65", "-1", "SIG", "NOSUCH", "RTMIN+40", "RTMIN-1", "RTMAX+1", "RTMINx", "é"] {
+        for odd in [
+            "", "0", "65", "-1", "SIG", "NOSUCH", "RTMIN+40", "RTMIN-1", "RTMAX+1", "RTMINx", "é",
+        ] {
             assert_eq!(signal(odd), None, "{odd}");
         }
     }

@@ -19,8 +19,17 @@ pub struct Account {
 }
 
 /// Finds the user's home, and adds the files that must be written. `always` writes them even if they lack nothing.
-pub fn complete(users: &Users, identity: &Identity, always: bool, files: &mut Vec<File>) -> Account {
-    let home = identity.home.as_deref().filter(|home| is_plain(home)).unwrap_or(HOME);
+pub fn complete(
+    users: &Users,
+    identity: &Identity,
+    always: bool,
+    files: &mut Vec<File>,
+) -> Account {
+    let home = identity
+        .home
+        .as_deref()
+        .filter(|home| is_plain(home))
+        .unwrap_or(HOME);
     let (uid, gid) = (identity.uid, identity.gid);
     if !identity.known {
         let name = free_name(&users.passwd, uid);
@@ -44,7 +53,9 @@ fn is_plain(home: &str) -> bool {
     home.starts_with('/')
         && home.len() < 4096
         && !home.contains(|c: char| c.is_control() || c == ':')
-        && !Path::new(home).components().any(|part| part == std::path::Component::ParentDir)
+        && !Path::new(home)
+            .components()
+            .any(|part| part == std::path::Component::ParentDir)
 }
 
 fn with_line(text: &[u8], line: &str) -> Vec<u8> {
@@ -58,7 +69,10 @@ fn with_line(text: &[u8], line: &str) -> Vec<u8> {
 
 /// `sandbox`, or with the number where another entry has that name.
 fn free_name(text: &[u8], number: u32) -> String {
-    if text.split(|b| *b == b'\n').any(|line| line.starts_with(b"sandbox:")) {
+    if text
+        .split(|b| *b == b'\n')
+        .any(|line| line.starts_with(b"sandbox:"))
+    {
         format!("sandbox{number}")
     } else {
         "sandbox".to_owned()
@@ -70,12 +84,22 @@ mod tests {
     use super::*;
 
     fn identity(known: bool, home: Option<&str>) -> Identity {
-        Identity { uid: 1000, gid: 1000, known, group_known: known, home: home.map(str::to_owned), ..Identity::default() }
+        Identity {
+            uid: 1000,
+            gid: 1000,
+            known,
+            group_known: known,
+            home: home.map(str::to_owned),
+            ..Identity::default()
+        }
     }
 
     #[test]
     fn an_unknown_user_gets_a_line_in_both_files() {
-        let users = Users { passwd: b"root:x:0:0::/root:/bin/sh".to_vec(), group: b"sandbox:x:7:\n".to_vec() };
+        let users = Users {
+            passwd: b"root:x:0:0::/root:/bin/sh".to_vec(),
+            group: b"sandbox:x:7:\n".to_vec(),
+        };
         let mut files = Vec::new();
         let account = complete(&users, &identity(false, None), false, &mut files);
         assert_eq!(account.home, Path::new("/home/sandbox"));
@@ -83,20 +107,36 @@ mod tests {
             String::from_utf8_lossy(&files[0].contents),
             "root:x:0:0::/root:/bin/sh\nsandbox:x:1000:1000:palisade sandbox:/home/sandbox:/bin/sh\n"
         );
-        assert_eq!(String::from_utf8_lossy(&files[1].contents), "sandbox:x:7:\nsandbox1000:x:1000:\n");
+        assert_eq!(
+            String::from_utf8_lossy(&files[1].contents),
+            "sandbox:x:7:\nsandbox1000:x:1000:\n"
+        );
     }
 
     #[test]
     fn a_known_user_keeps_the_images_files_and_home() {
         let mut files = Vec::new();
-        let account = complete(&Users::default(), &identity(true, Some("/home/node")), false, &mut files);
-        assert_eq!((account.home.to_str(), files.len()), (Some("/home/node"), 0));
+        let account = complete(
+            &Users::default(),
+            &identity(true, Some("/home/node")),
+            false,
+            &mut files,
+        );
+        assert_eq!(
+            (account.home.to_str(), files.len()),
+            (Some("/home/node"), 0)
+        );
     }
 
     #[test]
     fn a_home_that_is_no_plain_path_is_not_used() {
         for odd in ["/a/../../etc", "relative", "/a\nHOME=/b", "/a:b", ""] {
-            let account = complete(&Users::default(), &identity(true, Some(odd)), false, &mut Vec::new());
+            let account = complete(
+                &Users::default(),
+                &identity(true, Some(odd)),
+                false,
+                &mut Vec::new(),
+            );
             assert_eq!(account.home, Path::new(HOME), "{odd:?}");
         }
     }

@@ -8,7 +8,11 @@ use crate::failure::Failure;
 use crate::request::{Request, sandbox_path};
 
 /// The command's arguments, by docker's rules: arguments replace CMD, `--entrypoint` replaces ENTRYPOINT and CMD.
-pub fn resolve(request: &Request, config: &ImageConfig, host: bool) -> Result<Vec<String>, Failure> {
+pub fn resolve(
+    request: &Request,
+    config: &ImageConfig,
+    host: bool,
+) -> Result<Vec<String>, Failure> {
     let mut args: Vec<String> = match &request.entrypoint {
         None => config.entrypoint.clone(),
         Some(program) if program.is_empty() => Vec::new(),
@@ -37,12 +41,18 @@ pub fn working_directory(request: &Request, config: &ImageConfig) -> Result<Path
     let (what, path) = match &request.workdir {
         Some(path) => ("--workdir", path.clone()),
         None if config.working_dir.is_empty() => return Ok("/".into()),
-        None => ("the image's WorkingDir", sandbox_path("the image's WorkingDir", config.working_dir.as_ref())?),
+        None => (
+            "the image's WorkingDir",
+            sandbox_path("the image's WorkingDir", config.working_dir.as_ref())?,
+        ),
     };
     // CVE-2024-21626: /proc/self/fd/N leads to wherever a descriptor points.
     if path.starts_with("/proc") {
         return Err(Failure::new(
-            format!("{what} {} lies in /proc, where a path may lead out of the sandbox", path.display()),
+            format!(
+                "{what} {} lies in /proc, where a path may lead out of the sandbox",
+                path.display()
+            ),
             "--workdir /",
         ));
     }

@@ -30,7 +30,14 @@ pub struct Inputs<'a> {
 /// `NAME=value` strings. The later source wins: defaults, the image, the caller's variables that the policy lets pass,
 /// the policy's fixed ones, the command line.
 pub fn resolve(inputs: &Inputs<'_>) -> Vec<String> {
-    let Inputs { request, policy, config, caller, hostname, home } = inputs;
+    let Inputs {
+        request,
+        policy,
+        config,
+        caller,
+        hostname,
+        home,
+    } = inputs;
     let mut env = Environment::default();
     env.set("PATH", PATH);
     env.set("HOSTNAME", hostname);
@@ -58,7 +65,10 @@ pub fn resolve(inputs: &Inputs<'_>) -> Vec<String> {
     for (name, value) in &request.environment {
         env.set(name, value);
     }
-    env.0.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    env.0
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 #[derive(Default)]

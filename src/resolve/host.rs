@@ -8,7 +8,9 @@ use palisade_runtime::File;
 use super::file;
 
 /// Directories that hold programs and libraries.
-const PROGRAMS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+const PROGRAMS: [&str; 7] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
+];
 
 /// Files and directories of /etc that hold no secrets and without which programs do not start or speak TLS.
 const ETC: [&str; 8] = [
@@ -36,7 +38,9 @@ impl HostTree {
     pub fn read() -> Self {
         let mut tree = Self::default();
         for path in PROGRAMS.iter().chain(&ETC).map(Path::new) {
-            let Ok(metadata) = path.symlink_metadata() else { continue };
+            let Ok(metadata) = path.symlink_metadata() else {
+                continue;
+            };
             if !metadata.is_symlink() {
                 tree.shown.push(path.to_owned());
             } else if let Ok(target) = path.read_link()
@@ -50,13 +54,20 @@ impl HostTree {
 
     /// Looks at this machine if `wanted`; an empty tree else.
     pub fn read_if(wanted: bool) -> Self {
-        if wanted { Self::read() } else { Self::default() }
+        if wanted {
+            Self::read()
+        } else {
+            Self::default()
+        }
     }
 
     /// Files of the minimal /etc beside those of every sandbox.
     pub fn files(&self) -> Vec<File> {
         vec![
-            file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n"),
+            file(
+                "/etc/nsswitch.conf",
+                "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n",
+            ),
             file("/etc/shells", "/bin/sh\n/bin/bash\n"),
         ]
     }
@@ -108,7 +119,9 @@ pub fn names(hostname: &str, network_is_hosts: bool) -> Vec<File> {
 
 /// A text file of the host of at most 64 KiB.
 fn read_small(path: &str) -> Option<String> {
-    std::fs::read_to_string(path).ok().filter(|text| text.len() <= 65_536)
+    std::fs::read_to_string(path)
+        .ok()
+        .filter(|text| text.len() <= 65_536)
 }
 
 #[cfg(test)]
@@ -118,9 +131,24 @@ mod tests {
     #[test]
     fn nothing_of_home_root_run_or_var_is_shown() {
         let tree = HostTree::read();
-        for path in tree.shown.iter().chain(tree.links.iter().map(|(link, _)| link)) {
-            for private in ["/home", "/root", "/run", "/var", "/etc/shadow", "/etc/ssl/private"] {
-                assert!(!path.starts_with(private) && path != Path::new("/etc"), "{}", path.display());
+        for path in tree
+            .shown
+            .iter()
+            .chain(tree.links.iter().map(|(link, _)| link))
+        {
+            for private in [
+                "/home",
+                "/root",
+                "/run",
+                "/var",
+                "/etc/shadow",
+                "/etc/ssl/private",
+            ] {
+                assert!(
+                    !path.starts_with(private) && path != Path::new("/etc"),
+                    "{}",
+                    path.display()
+                );
             }
         }
         assert!(tree.shown.contains(&PathBuf::from("/usr")));
@@ -129,8 +157,14 @@ mod tests {
     #[test]
     fn links_that_lead_elsewhere_are_left_out() {
         assert!(leads_into_usr(Path::new("/bin"), Path::new("usr/bin")));
-        assert!(leads_into_usr(Path::new("/etc/localtime"), Path::new("../usr/share/zoneinfo/UTC")));
+        assert!(leads_into_usr(
+            Path::new("/etc/localtime"),
+            Path::new("../usr/share/zoneinfo/UTC")
+        ));
         assert!(!leads_into_usr(Path::new("/bin"), Path::new("/home/x/bin")));
-        assert!(!leads_into_usr(Path::new("/etc/localtime"), Path::new("/usr/../etc/shadow")));
+        assert!(!leads_into_usr(
+            Path::new("/etc/localtime"),
+            Path::new("/usr/../etc/shadow")
+        ));
     }
 }

@@ -75,15 +75,13 @@ impl Identity {
         !self.namespace() || host_id(&self.gid_map, gid).is_some()
     }
 
-    /// The maps of a mount, so that what belongs to `owner` and `group` on the host belongs to the command inside and
-    /// what it writes there belongs to them; none where the ids are the same without.
+    /// The maps of a mount (ids inside to ids on the disk), so that what belongs to `owner` and `group` on the host
+    /// belongs to the command inside, and what it writes there to them; none where that is so without.
     pub fn map_of_mount(&self, owner: u32, group: u32) -> Option<(LinuxIdMapping, LinuxIdMapping)> {
         if self.mode != Mode::Foreign {
             return None;
         }
-        let uid = host_id(&self.uid_map, self.uid)?;
-        let gid = host_id(&self.gid_map, self.gid)?;
-        Some((mapping(owner, uid, 1), mapping(group, gid, 1)))
+        Some((mapping(self.uid, owner, 1), mapping(self.gid, group, 1)))
     }
 }
 
@@ -96,7 +94,10 @@ fn host_id(map: &[LinuxIdMapping], id: u32) -> Option<u32> {
 }
 
 fn mapping(inside: u32, host: u32, size: u32) -> LinuxIdMapping {
-    let builder = LinuxIdMappingBuilder::default().container_id(inside).host_id(host).size(size);
+    let builder = LinuxIdMappingBuilder::default()
+        .container_id(inside)
+        .host_id(host)
+        .size(size);
     builder.build().expect("no field is missing")
 }
 
@@ -112,13 +113,19 @@ pub fn resolve(
     let user = user(request, config, users, notes)?;
     let mut groups = user.groups;
     for group in &request.groups {
-        let gid = users.resolve_group(group).map_err(|error| Failure::new(error.to_string(), "--group-add with a number"))?;
+        let gid = users
+            .resolve_group(group)
+            .map_err(|error| Failure::new(error.to_string(), "--group-add with a number"))?;
         if gid != user.gid && !groups.contains(&gid) {
             groups.push(gid);
         }
     }
     let asked_for_root = request.user.is_some() && user.uid == 0;
-    let mode = mode(request, caller, asked_for_root || !request.groups.is_empty())?;
+    let mode = mode(
+        request,
+        caller,
+        asked_for_root || !request.groups.is_empty(),
+    )?;
     let mut identity = Identity {
         uid: user.uid,
         gid: user.gid,
@@ -154,31 +161,52 @@ pub fn resolve(
             identity.gid_map = foreign_map(user.gid, base);
         }
     }
-    let (kept, lost): (Vec<u32>, Vec<u32>) = identity.groups.iter().partition(|gid| identity.has_group(**gid));
+    let (kept, lost): (Vec<u32>, Vec<u32>) = identity
+        .groups
+        .iter()
+        .partition(|gid| identity.has_group(**gid));
     if !lost.is_empty() {
-        notes.push(format!("groups {lost:?} of the user lie outside the id map and are left out"));
+        notes.push(format!(
+            "groups {lost:?} of the user lie outside the id map and are left out"
+        ));
     }
     identity.groups = kept;
     Ok(identity)
 }
 
 /// `--user`, else the image's USER unless that is root, else 1000:1000.
-fn user(request: &Request, config: &ImageConfig, users: &Users, notes: &mut Vec<String>) -> Result<User, Failure> {
+fn user(
+    request: &Request,
+    config: &ImageConfig,
+    users: &Users,
+    notes: &mut Vec<String>,
+) -> Result<User, Failure> {
     if let Some(text) = &request.user {
-        return users
-            .resolve(text)
-            .map_err(|error| Failure::new(error.to_string(), "--user 1000:1000, or a name of the image's /etc/passwd"));
+        return users.resolve(text).map_err(|error| {
+            Failure::new(
+                error.to_string(),
+                "--user 1000:1000, or a name of the image's /etc/passwd",
+            )
+        });
     }
     if !config.user.is_empty() {
         let user = users.resolve(&config.user).map_err(|error| {
-            Failure::new(format!("the image's USER cannot be used: {error}"), "--user 1000:1000")
+            Failure::new(
+                format!("the image's USER cannot be used: {error}"),
+                "--user 1000:1000",
+            )
         })?;
         if user.uid != 0 {
             return Ok(user);
         }
-        notes.push("the image wants to run as root and runs as user 1000; --user 0 makes it root inside".to_owned());
+        notes.push(
+            "the image wants to run as root and runs as user 1000; --user 0 makes it root inside"
+                .to_owned(),
+        );
     }
-    let mut user = users.resolve(&DEFAULT_ID.to_string()).map_err(|error| Failure::new(error.to_string(), "--user 1000:1000"))?;
+    let mut user = users
+        .resolve(&DEFAULT_ID.to_string())
+        .map_err(|error| Failure::new(error.to_string(), "--user 1000:1000"))?;
     if !user.gid_known {
         user = users
             .resolve(&format!("{DEFAULT_ID}:{DEFAULT_ID}"))
@@ -217,7 +245,10 @@ fn range_map(own: u32, caller: u32, ranges: &[IdRange]) -> Vec<LinuxIdMapping> {
     let mut map = vec![mapping(own, caller, 1)];
     let mut inside = 0;
     for range in ranges {
-        let IdRange { mut first, mut count } = *range;
+        let IdRange {
+            mut first,
+            mut count,
+        } = *range;
         while count > 0 && inside < RANGE {
             if inside == own {
                 inside += 1;
@@ -238,20 +269,27 @@ fn foreign_map(own: u32, base: u32) -> Vec<LinuxIdMapping> {
     if own < RANGE {
         vec![mapping(0, base, RANGE)]
     } else {
-        vec![mapping(0, base, RANGE - 1), mapping(own, base + RANGE - 1, 1)]
+        vec![
+            mapping(0, base, RANGE - 1),
+            mapping(own, base + RANGE - 1, 1),
+        ]
     }
 }
 
 /// A block of 65536 ids in systemd's range for containers, chosen by the sandbox's id, that no user has been given.
 fn foreign_base(id: &str, reserved: &[IdRange]) -> u32 {
     let blocks = (CONTAINER_IDS.end - CONTAINER_IDS.start) / RANGE;
-    let seed = id.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0);
+    let seed = id
+        .get(..8)
+        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+        .unwrap_or(0);
     (0..blocks)
         .map(|step| CONTAINER_IDS.start + (seed.wrapping_add(step) % blocks) * RANGE)
         .find(|base| {
             reserved.iter().all(|range| {
                 let end = u64::from(range.first) + u64::from(range.count);
-                u64::from(*base) + u64::from(RANGE) <= u64::from(range.first) || u64::from(*base) >= end
+                u64::from(*base) + u64::from(RANGE) <= u64::from(range.first)
+                    || u64::from(*base) >= end
             })
         })
         .unwrap_or(CONTAINER_IDS.start)
@@ -262,31 +300,63 @@ mod tests {
     use super::*;
 
     fn triples(map: &[LinuxIdMapping]) -> Vec<(u32, u32, u32)> {
-        map.iter().map(|map| (map.container_id(), map.host_id(), map.size())).collect()
+        map.iter()
+            .map(|map| (map.container_id(), map.host_id(), map.size()))
+            .collect()
     }
 
     #[test]
     fn the_caller_takes_the_place_of_the_commands_user_in_a_range() {
-        let ranges = [IdRange { first: 100_000, count: 65_536 }];
+        let ranges = [IdRange {
+            first: 100_000,
+            count: 65_536,
+        }];
         assert_eq!(
             triples(&range_map(1000, 501, &ranges)),
             [(0, 100_000, 1000), (1000, 501, 1), (1001, 101_000, 64_535)]
         );
-        assert_eq!(triples(&range_map(0, 501, &ranges)), [(0, 501, 1), (1, 100_000, 65_535)]);
-        assert_eq!(triples(&range_map(70_000, 501, &ranges)), [(0, 100_000, 65_536), (70_000, 501, 1)]);
+        assert_eq!(
+            triples(&range_map(0, 501, &ranges)),
+            [(0, 501, 1), (1, 100_000, 65_535)]
+        );
+        assert_eq!(
+            triples(&range_map(70_000, 501, &ranges)),
+            [(0, 100_000, 65_536), (70_000, 501, 1)]
+        );
     }
 
     #[test]
     fn short_and_several_ranges_are_used_one_after_another() {
-        let ranges = [IdRange { first: 10, count: 5 }, IdRange { first: 100, count: 3 }];
-        assert_eq!(triples(&range_map(2, 7, &ranges)), [(0, 10, 2), (2, 7, 1), (3, 12, 3), (6, 100, 3)]);
+        let ranges = [
+            IdRange {
+                first: 10,
+                count: 5,
+            },
+            IdRange {
+                first: 100,
+                count: 3,
+            },
+        ];
+        assert_eq!(
+            triples(&range_map(2, 7, &ranges)),
+            [(0, 10, 2), (2, 7, 1), (3, 12, 3), (6, 100, 3)]
+        );
     }
 
     #[test]
     fn ids_of_a_sandbox_of_root_belong_to_nobody() {
         let zero = "0".repeat(64);
         assert_eq!(foreign_base(&zero, &[]), 524_288);
-        assert_eq!(foreign_base(&zero, &[IdRange { first: 500_000, count: 100_000 }]), 655_360);
+        assert_eq!(
+            foreign_base(
+                &zero,
+                &[IdRange {
+                    first: 500_000,
+                    count: 100_000
+                }]
+            ),
+            655_360
+        );
         let last = foreign_base(&"f".repeat(64), &[]);
         assert_eq!(last % RANGE, 0);
         assert!(CONTAINER_IDS.contains(&last) && CONTAINER_IDS.contains(&(last + RANGE - 1)));
@@ -295,6 +365,9 @@ mod tests {
     #[test]
     fn an_id_above_the_range_takes_the_last_place() {
         assert_eq!(triples(&foreign_map(1000, 524_288)), [(0, 524_288, 65_536)]);
-        assert_eq!(triples(&foreign_map(100_000, 524_288)), [(0, 524_288, 65_535), (100_000, 589_823, 1)]);
+        assert_eq!(
+            triples(&foreign_map(100_000, 524_288)),
+            [(0, 524_288, 65_535), (100_000, 589_823, 1)]
+        );
     }
 }

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use nix::sys::resource::{Resource, getrlimit};
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder, PosixRlimit, PosixRlimitBuilder,
-    PosixRlimitType,
+    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice,
+    LinuxThrottleDeviceBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
 };
 use palisade_policies::{IoLimit, Policy, Rlimit};
 
@@ -35,7 +35,11 @@ pub fn resources(request: &Request, policy: &Policy) -> Result<Option<LinuxResou
         Some(cpus) => Some(microseconds(cpus)),
         None => asked.cpu_quota,
     };
-    if quota.is_some() || asked.cpu_shares.is_some() || limits.cpuset.is_some() || asked.cpuset_mems.is_some() {
+    if quota.is_some()
+        || asked.cpu_shares.is_some()
+        || limits.cpuset.is_some()
+        || asked.cpuset_mems.is_some()
+    {
         let mut cpu = LinuxCpu::default();
         cpu.set_quota(quota)
             .set_period(quota.map(|_| asked.cpu_period.unwrap_or(PERIOD)))
@@ -70,7 +74,11 @@ fn microseconds(cpus: f64) -> i64 {
 
 /// The runtime configuration's `swap` is memory and swap together; -1 stands for no bound.
 fn memory_and_swap(request: &Request, policy: &Policy) -> Option<i64> {
-    match (request.limits.swap, policy.limits.memory, policy.limits.swap) {
+    match (
+        request.limits.swap,
+        policy.limits.memory,
+        policy.limits.swap,
+    ) {
         (Some(Swap::Unlimited), ..) => Some(-1),
         (_, Some(memory), Some(swap)) => Some(signed(memory.saturating_add(swap))),
         // As docker has it: as much swap as memory.
@@ -81,18 +89,34 @@ fn memory_and_swap(request: &Request, policy: &Policy) -> Option<i64> {
 
 fn block_io(limits: &[IoLimit]) -> Result<LinuxBlockIo, Failure> {
     let mut io = LinuxBlockIo::default();
-    let (mut read_bps, mut write_bps, mut read_iops, mut write_iops) = (vec![], vec![], vec![], vec![]);
+    let (mut read_bps, mut write_bps, mut read_iops, mut write_iops) =
+        (vec![], vec![], vec![], vec![]);
     for limit in limits {
-        let device = limit.device.metadata().ok().filter(|m| m.file_type().is_block_device()).ok_or_else(|| {
-            Failure::new(
-                format!("the policy limits {}, which is no block device here", limit.device.display()),
-                "lsblk -p lists them",
-            )
-        })?;
-        let (major, minor) = (nix::libc::major(device.rdev()), nix::libc::minor(device.rdev()));
+        let device = limit
+            .device
+            .metadata()
+            .ok()
+            .filter(|m| m.file_type().is_block_device())
+            .ok_or_else(|| {
+                Failure::new(
+                    format!(
+                        "the policy limits {}, which is no block device here",
+                        limit.device.display()
+                    ),
+                    "lsblk -p lists them",
+                )
+            })?;
+        let (major, minor) = (
+            nix::libc::major(device.rdev()),
+            nix::libc::minor(device.rdev()),
+        );
         let throttle = |rate: u64| {
             let builder = LinuxThrottleDeviceBuilder::default();
-            let throttle = builder.major(i64::from(major)).minor(i64::from(minor)).rate(rate).build();
+            let throttle = builder
+                .major(i64::from(major))
+                .minor(i64::from(minor))
+                .rate(rate)
+                .build();
             throttle.expect("no field is missing")
         };
         read_bps.extend(limit.read_bps.map(throttle));
@@ -109,7 +133,11 @@ fn block_io(limits: &[IoLimit]) -> Result<LinuxBlockIo, Failure> {
 }
 
 /// What each process may have. The policy's are ceilings; what was asked for must be to be had.
-pub fn rlimits(request: &Request, policy: &Policy, caller: &Caller) -> Result<Vec<PosixRlimit>, Failure> {
+pub fn rlimits(
+    request: &Request,
+    policy: &Policy,
+    caller: &Caller,
+) -> Result<Vec<PosixRlimit>, Failure> {
     policy
         .limits
         .rlimits
@@ -156,7 +184,9 @@ pub fn hard_limits<'a>(names: impl Iterator<Item = &'a String>) -> Vec<(String, 
                 "stack" => Resource::RLIMIT_STACK,
                 _ => return None,
             };
-            getrlimit(resource).ok().map(|(_, hard)| (name.clone(), hard))
+            getrlimit(resource)
+                .ok()
+                .map(|(_, hard)| (name.clone(), hard))
         })
         .collect()
 }
@@ -166,7 +196,9 @@ pub fn refine(policy: &mut Policy, request: &Request) {
     let (asked, limits) = (&request.limits, &mut policy.limits);
     limits.memory = asked.memory.or(limits.memory);
     match (asked.swap, asked.memory) {
-        (Some(Swap::Total(total)), Some(memory)) => limits.swap = Some(total.saturating_sub(memory)),
+        (Some(Swap::Total(total)), Some(memory)) => {
+            limits.swap = Some(total.saturating_sub(memory))
+        }
         (Some(Swap::Unlimited), _) => limits.swap = None,
         _ => {}
     }
@@ -178,6 +210,12 @@ pub fn refine(policy: &mut Policy, request: &Request) {
     limits.pids = asked.pids.unwrap_or(limits.pids);
     limits.shm = asked.shm.unwrap_or(limits.shm);
     for (name, limit) in &asked.ulimits {
-        limits.rlimits.insert(name.clone(), Rlimit { soft: limit.soft, hard: limit.hard });
+        limits.rlimits.insert(
+            name.clone(),
+            Rlimit {
+                soft: limit.soft,
+                hard: limit.hard,
+            },
+        );
     }
 }

@@ -84,11 +84,19 @@ pub fn resolve(
         }
     };
     let network_is_hosts = policy.network.mode == NetworkMode::Host;
-    let hostname = request.hostname.clone().unwrap_or_else(|| place.id.chars().take(12).collect());
+    let hostname = request
+        .hostname
+        .clone()
+        .unwrap_or_else(|| place.id.chars().take(12).collect());
     let identity = identity::resolve(request, config, users, caller, place.id, &mut notes)?;
 
     let mut files = Vec::new();
-    let accounts = accounts::complete(users, &identity, matches!(source, Source::Host(_)), &mut files);
+    let accounts = accounts::complete(
+        users,
+        &identity,
+        matches!(source, Source::Host(_)),
+        &mut files,
+    );
     files.extend(host::names(&hostname, network_is_hosts));
     if let Source::Host(tree) = source {
         files.extend(tree.files());
@@ -156,7 +164,8 @@ pub fn resolve(
         .set_linux(Some(linux))
         .set_annotations(Some(annotations(request, policy)));
 
-    let landlock = (!request.protection.without_landlock).then(|| protection::landlock(policy, &accounts.home, places.rules));
+    let landlock = (!request.protection.without_landlock)
+        .then(|| protection::landlock(policy, &accounts.home, places.rules));
     protection::warn(request, &mut notes);
     Ok(Resolved {
         identity: identity.mode.word(),
@@ -196,10 +205,22 @@ fn namespaces(user: bool, network_is_hosts: bool) -> Vec<LinuxNamespace> {
 fn root_of(source: Source<'_>, policy: &Policy, read_only: bool, place: Place<'_>) -> Root {
     let size = policy.filesystem.scratch_size;
     match source {
-        Source::Host(tree) => Root::Tmpfs { size, links: tree.links.clone() },
+        Source::Host(tree) => Root::Tmpfs {
+            size,
+            links: tree.links.clone(),
+        },
         Source::Image(image) => Root::Overlay {
-            lower: image.layers.iter().rev().map(|layer| layer.path.clone()).collect(),
-            upper: if read_only { Upper::Tmpfs { size } } else { Upper::Directory(place.directory.to_owned()) },
+            lower: image
+                .layers
+                .iter()
+                .rev()
+                .map(|layer| layer.path.clone())
+                .collect(),
+            upper: if read_only {
+                Upper::Tmpfs { size }
+            } else {
+                Upper::Directory(place.directory.to_owned())
+            },
         },
     }
 }
@@ -210,7 +231,10 @@ fn stop_signal(request: &Request, config: &ImageConfig) -> Result<i32, Failure> 
     match (request.stop_signal, config.stop_signal.as_deref()) {
         (Some(number), _) => Ok(number),
         (None, Some(name)) => signal(name).ok_or_else(|| {
-            Failure::new(format!("the image's StopSignal `{name}` is no signal"), "--stop-signal TERM")
+            Failure::new(
+                format!("the image's StopSignal `{name}` is no signal"),
+                "--stop-signal TERM",
+            )
         }),
         (None, None) => Ok(SIGTERM),
     }
@@ -219,7 +243,12 @@ fn stop_signal(request: &Request, config: &ImageConfig) -> Result<i32, Failure> 
 /// What later commands and tools find a sandbox by. Labels keep a prefix, so that none can pass for another annotation.
 fn annotations(request: &Request, policy: &Policy) -> HashMap<String, String> {
     let mut all: HashMap<String, String> = request.annotations.iter().cloned().collect();
-    all.extend(request.labels.iter().map(|(name, value)| (format!("io.palisade.label.{name}"), value.clone())));
+    all.extend(
+        request
+            .labels
+            .iter()
+            .map(|(name, value)| (format!("io.palisade.label.{name}"), value.clone())),
+    );
     all.insert("io.palisade.image".to_owned(), request.image_name.clone());
     all.insert("io.palisade.policy".to_owned(), policy.name.clone());
     if let Some(name) = &request.name {
@@ -230,5 +259,9 @@ fn annotations(request: &Request, policy: &Policy) -> HashMap<String, String> {
 
 /// A text file of the root.
 fn file(path: &str, contents: impl Into<Vec<u8>>) -> File {
-    File { path: path.into(), contents: contents.into(), mode: 0o644 }
+    File {
+        path: path.into(),
+        contents: contents.into(),
+        mode: 0o644,
+    }
 }

@@ -47,13 +47,20 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Mounts, Failure> {
     let mut all = Mounts::default();
     if let Some(tree) = inputs.host {
         for path in &tree.shown {
-            all.mounts.push(new(path, "bind", path, words(&["rbind", "ro", "nosuid", "nodev"])));
+            all.mounts.push(new(
+                path,
+                "bind",
+                path,
+                words(&["rbind", "ro", "nosuid", "nodev"]),
+            ));
         }
     }
     all.mounts.extend(system(inputs.policy, inputs.identity));
     // A stable sort: what lies inside something else is mounted after it, whatever the order on the line.
     let mut placed: Vec<(usize, SpecMount)> = Vec::new();
-    let mut place = |destination: &Path, mount: SpecMount| placed.push((destination.components().count(), mount));
+    let mut place = |destination: &Path, mount: SpecMount| {
+        placed.push((destination.components().count(), mount))
+    };
     for tmpfs in &inputs.policy.filesystem.tmpfs {
         let home = tmpfs.path == "~" || Path::new(&tmpfs.path) == inputs.home;
         let destination = expand(&tmpfs.path, inputs.home);
@@ -69,7 +76,11 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Mounts, Failure> {
             options.push(format!("nr_inodes={inodes}"));
         }
         let shared = destination == Path::new("/tmp") || destination == Path::new("/var/tmp");
-        options.push(if shared { "mode=1777".to_owned() } else { "mode=0755".to_owned() });
+        options.push(if shared {
+            "mode=1777".to_owned()
+        } else {
+            "mode=0755".to_owned()
+        });
         if !shared {
             own(&mut options, inputs.identity);
         }
@@ -84,10 +95,15 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Mounts, Failure> {
     };
     for volume in &inputs.config.volumes {
         let destination = sandbox_path("the image's VOLUME", volume.as_ref())?;
-        let system = ["/", "/proc", "/dev", "/sys"].iter().any(|path| destination == Path::new(path));
+        let system = ["/", "/proc", "/dev", "/sys"]
+            .iter()
+            .any(|path| destination == Path::new(path));
         if system || destination.starts_with("/proc") {
             return Err(Failure::new(
-                format!("the image declares a VOLUME on {}, which belongs to the sandbox", destination.display()),
+                format!(
+                    "the image declares a VOLUME on {}, which belongs to the sandbox",
+                    destination.display()
+                ),
                 "an image without it",
             ));
         }
@@ -101,27 +117,48 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Mounts, Failure> {
         let (mount, access) = match mount {
             Mount::Bind(wanted) => {
                 let mount = bind(wanted, inputs.identity, &mut all.create)?;
-                (mount, if wanted.read_only { Access::ReadExec } else { Access::WriteExec })
+                (
+                    mount,
+                    if wanted.read_only {
+                        Access::ReadExec
+                    } else {
+                        Access::WriteExec
+                    },
+                )
             }
-            Mount::Tmpfs(wanted) => {
-                (tmpfs(wanted, inputs), if wanted.read_only { Access::ReadExec } else { Access::WriteExec })
-            }
+            Mount::Tmpfs(wanted) => (
+                tmpfs(wanted, inputs),
+                if wanted.read_only {
+                    Access::ReadExec
+                } else {
+                    Access::WriteExec
+                },
+            ),
             Mount::Anonymous(destination) => (anonymous(destination), Access::WriteExec),
-            Mount::Device { source, destination, read_only } => {
-                (device(source, destination, *read_only)?, Access::WriteFiles)
-            }
+            Mount::Device {
+                source,
+                destination,
+                read_only,
+            } => (device(source, destination, *read_only)?, Access::WriteFiles),
         };
         all.rules.push(rule(destination, access));
         place(destination, mount);
     }
     placed.sort_by_key(|(depth, _)| *depth);
-    all.mounts.extend(placed.into_iter().map(|(_, mount)| mount));
+    all.mounts
+        .extend(placed.into_iter().map(|(_, mount)| mount));
     Ok(all)
 }
 
 /// The file systems of every sandbox.
 fn system(policy: &Policy, identity: &Identity) -> Vec<SpecMount> {
-    let mut pts = words(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+    let mut pts = words(&[
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+    ]);
     // Group tty, where it exists inside: the kernel refuses an id without a map.
     if identity.has_group(5) {
         pts.push("gid=5".to_owned());
@@ -129,20 +166,45 @@ fn system(policy: &Policy, identity: &Identity) -> Vec<SpecMount> {
     let mut shm = words(&["nosuid", "noexec", "nodev", "mode=1777"]);
     shm.push(format!("size={}", policy.limits.shm));
     let mut mounts = vec![
-        new("/proc", "proc", "proc", words(&["nosuid", "noexec", "nodev"])),
-        new("/dev", "tmpfs", "tmpfs", words(&["nosuid", "noexec", "strictatime", "mode=0755", "size=65536"])),
+        new(
+            "/proc",
+            "proc",
+            "proc",
+            words(&["nosuid", "noexec", "nodev"]),
+        ),
+        new(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            words(&["nosuid", "noexec", "strictatime", "mode=0755", "size=65536"]),
+        ),
         new("/dev/pts", "devpts", "devpts", pts),
         new("/dev/shm", "tmpfs", "shm", shm),
-        new("/dev/mqueue", "mqueue", "mqueue", words(&["nosuid", "noexec", "nodev"])),
+        new(
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            words(&["nosuid", "noexec", "nodev"]),
+        ),
     ];
     match (policy.filesystem.sys, policy.network.mode) {
         (Sys::None, _) => {}
         (Sys::ReadOnly, NetworkMode::None) => {
-            mounts.push(new("/sys", "sysfs", "sysfs", words(&["nosuid", "noexec", "nodev", "ro"])));
+            mounts.push(new(
+                "/sys",
+                "sysfs",
+                "sysfs",
+                words(&["nosuid", "noexec", "nodev", "ro"]),
+            ));
         }
         // The kernel gives a sysfs to the owner of the network namespace alone.
         (Sys::ReadOnly, NetworkMode::Host) => {
-            mounts.push(new("/sys", "bind", "/sys", words(&["rbind", "nosuid", "noexec", "nodev", "ro"])));
+            mounts.push(new(
+                "/sys",
+                "bind",
+                "/sys",
+                words(&["rbind", "nosuid", "noexec", "nodev", "ro"]),
+            ));
         }
     }
     mounts
@@ -150,22 +212,33 @@ fn system(policy: &Policy, identity: &Identity) -> Vec<SpecMount> {
 
 /// The devices of every sandbox, shown from the host.
 pub fn default_devices() -> Vec<LinuxDevice> {
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
-        .into_iter()
-        .map(|(name, major, minor)| {
-            let mut device = LinuxDevice::default();
-            device
-                .set_path(Path::new("/dev").join(name))
-                .set_typ(LinuxDeviceType::C)
-                .set_major(major)
-                .set_minor(minor)
-                .set_file_mode(Some(0o666));
-            device
-        })
-        .collect()
+    [
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    ]
+    .into_iter()
+    .map(|(name, major, minor)| {
+        let mut device = LinuxDevice::default();
+        device
+            .set_path(Path::new("/dev").join(name))
+            .set_typ(LinuxDeviceType::C)
+            .set_major(major)
+            .set_minor(minor)
+            .set_file_mode(Some(0o666));
+        device
+    })
+    .collect()
 }
 
-fn bind(wanted: &Bind, identity: &Identity, create: &mut Vec<PathBuf>) -> Result<SpecMount, Failure> {
+fn bind(
+    wanted: &Bind,
+    identity: &Identity,
+    create: &mut Vec<PathBuf>,
+) -> Result<SpecMount, Failure> {
     let source = &wanted.source;
     let metadata = match source.metadata() {
         Ok(metadata) => Some(metadata),
@@ -180,23 +253,35 @@ fn bind(wanted: &Bind, identity: &Identity, create: &mut Vec<PathBuf>) -> Result
             ));
         }
     };
-    let mut options = words(&[if wanted.recursive { "rbind" } else { "bind" }, "nosuid", "nodev"]);
+    let mut options = words(&[
+        if wanted.recursive { "rbind" } else { "bind" },
+        "nosuid",
+        "nodev",
+    ]);
     if wanted.read_only {
         options.push("ro".to_owned());
     }
     let mut mount = new(&wanted.destination, "bind", source, Vec::new());
     // What palisade is about to make belongs to its caller, who is root where there is a map.
-    let (owner, group) = metadata.map_or((0, 0), |metadata: Metadata| (metadata.uid(), metadata.gid()));
+    let (owner, group) = metadata.map_or((0, 0), |metadata: Metadata| {
+        (metadata.uid(), metadata.gid())
+    });
     if let Some((uid, gid)) = identity.map_of_mount(owner, group) {
         options.push("idmap".to_owned());
-        mount.set_uid_mappings(Some(vec![uid])).set_gid_mappings(Some(vec![gid]));
+        mount
+            .set_uid_mappings(Some(vec![uid]))
+            .set_gid_mappings(Some(vec![gid]));
     }
     mount.set_options(Some(options));
     Ok(mount)
 }
 
 fn tmpfs(wanted: &Tmpfs, inputs: &Inputs<'_>) -> SpecMount {
-    let mut options = words(&["nosuid", "nodev", if wanted.exec { "exec" } else { "noexec" }]);
+    let mut options = words(&[
+        "nosuid",
+        "nodev",
+        if wanted.exec { "exec" } else { "noexec" },
+    ]);
     if wanted.read_only {
         options.push("ro".to_owned());
     }
@@ -204,13 +289,22 @@ fn tmpfs(wanted: &Tmpfs, inputs: &Inputs<'_>) -> SpecMount {
     if wanted.destination == inputs.home && may_cover(inputs.home) {
         options.push("tmpcopyup".to_owned());
     }
-    options.push(format!("size={}", wanted.size.unwrap_or(inputs.policy.filesystem.scratch_size)));
+    options.push(format!(
+        "size={}",
+        wanted.size.unwrap_or(inputs.policy.filesystem.scratch_size)
+    ));
     if let Some(inodes) = wanted.inodes {
         options.push(format!("nr_inodes={inodes}"));
     }
     options.push(format!("mode={:04o}", wanted.mode));
-    options.push(format!("uid={}", wanted.owner.0.unwrap_or(inputs.identity.uid)));
-    options.push(format!("gid={}", wanted.owner.1.unwrap_or(inputs.identity.gid)));
+    options.push(format!(
+        "uid={}",
+        wanted.owner.0.unwrap_or(inputs.identity.uid)
+    ));
+    options.push(format!(
+        "gid={}",
+        wanted.owner.1.unwrap_or(inputs.identity.gid)
+    ));
     new(&wanted.destination, "tmpfs", "tmpfs", options)
 }
 
@@ -218,7 +312,10 @@ fn device(source: &Path, destination: &Path, read_only: bool) -> Result<SpecMoun
     let kind = source.metadata().map(|metadata| metadata.file_type());
     if !kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device()) {
         return Err(Failure::new(
-            format!("--device {}: there is no such device on the host", source.display()),
+            format!(
+                "--device {}: there is no such device on the host",
+                source.display()
+            ),
             "ls -l /dev; -v shows files and directories",
         ));
     }
@@ -231,21 +328,30 @@ fn device(source: &Path, destination: &Path, read_only: bool) -> Result<SpecMoun
 
 /// Whether a mount on the command line takes this place.
 fn taken(request: &Request, destination: &Path) -> bool {
-    request.mounts.iter().any(|mount| mount.destination() == destination)
+    request
+        .mounts
+        .iter()
+        .any(|mount| mount.destination() == destination)
 }
 
 /// Whether a home directory is one that may be covered: system users live in /, /bin or /usr/sbin.
 fn may_cover(home: &Path) -> bool {
-    const SYSTEM: [&str; 11] =
-        ["/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
+    const SYSTEM: [&str; 11] = [
+        "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys",
+        "/usr",
+    ];
     const PLACES: [&str; 5] = ["/", "/home", "/opt", "/srv", "/var"];
-    !PLACES.iter().any(|place| home == Path::new(place)) && !SYSTEM.iter().any(|place| home.starts_with(place))
+    !PLACES.iter().any(|place| home == Path::new(place))
+        && !SYSTEM.iter().any(|place| home.starts_with(place))
 }
 
 /// A policy's path, where a leading `~` is the home directory.
 fn expand(path: &str, home: &Path) -> PathBuf {
     match path.strip_prefix('~') {
-        Some(rest) => home.join(rest.trim_start_matches('/')).components().collect(),
+        Some(rest) => home
+            .join(rest.trim_start_matches('/'))
+            .components()
+            .collect(),
         None => path.into(),
     }
 }
@@ -258,10 +364,18 @@ fn own(options: &mut Vec<String>, identity: &Identity) {
 }
 
 fn rule(path: &Path, access: Access) -> PathRule {
-    PathRule { path: path.to_owned(), access }
+    PathRule {
+        path: path.to_owned(),
+        access,
+    }
 }
 
-fn new(destination: impl AsRef<Path>, kind: &str, source: impl AsRef<Path>, options: Vec<String>) -> SpecMount {
+fn new(
+    destination: impl AsRef<Path>,
+    kind: &str,
+    source: impl AsRef<Path>,
+    options: Vec<String>,
+) -> SpecMount {
     let mut mount = SpecMount::default();
     mount
         .set_destination(destination.as_ref().to_owned())
@@ -277,7 +391,10 @@ fn words(words: &[&str]) -> Vec<String> {
 
 /// Paths as the runtime configuration has them.
 pub fn texts(paths: &[PathBuf]) -> Vec<String> {
-    paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+    paths
+        .iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -286,7 +403,15 @@ mod tests {
 
     #[test]
     fn the_homes_of_system_users_are_not_covered() {
-        for home in ["/", "/bin", "/usr/sbin", "/dev", "/var", "/home", "/usr/local/x"] {
+        for home in [
+            "/",
+            "/bin",
+            "/usr/sbin",
+            "/dev",
+            "/var",
+            "/home",
+            "/usr/local/x",
+        ] {
             assert!(!may_cover(Path::new(home)), "{home}");
         }
         for home in ["/root", "/home/agent", "/var/lib/postgresql", "/app"] {
@@ -297,7 +422,10 @@ mod tests {
     #[test]
     fn a_tilde_stands_for_home() {
         assert_eq!(expand("~", Path::new("/home/a")), Path::new("/home/a"));
-        assert_eq!(expand("~/.cache", Path::new("/home/a")), Path::new("/home/a/.cache"));
+        assert_eq!(
+            expand("~/.cache", Path::new("/home/a")),
+            Path::new("/home/a/.cache")
+        );
         assert_eq!(expand("/tmp", Path::new("/home/a")), Path::new("/tmp"));
     }
 }

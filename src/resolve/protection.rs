@@ -21,7 +21,10 @@ pub fn capabilities(policy: &Policy) -> Result<LinuxCapabilities, Failure> {
         .iter()
         .map(|name| {
             Capability::from_str(name.strip_prefix("CAP_").unwrap_or(name)).map_err(|_| {
-                Failure::new(format!("the policy names an unknown capability `{name}`"), "capabilities(7) lists them")
+                Failure::new(
+                    format!("the policy names an unknown capability `{name}`"),
+                    "capabilities(7) lists them",
+                )
             })
         })
         .collect::<Result<HashSet<_>, _>>()?;
@@ -46,9 +49,12 @@ pub fn landlock(policy: &Policy, home: &Path, mounts: Vec<PathRule>) -> Vec<Path
 pub fn seccomp(request: &Request, policy: &Policy) -> Result<Vec<Program>, Failure> {
     match &request.protection.seccomp {
         Seccomp::Unconfined => Ok(Vec::new()),
-        Seccomp::Policy => policy
-            .seccomp()
-            .map_err(|error| Failure::new(error.to_string(), "palisade policy check on the policy's file")),
+        Seccomp::Policy => policy.seccomp().map_err(|error| {
+            Failure::new(
+                error.to_string(),
+                "palisade policy check on the policy's file",
+            )
+        }),
         Seccomp::File(path) => {
             let wrong = |why: String| {
                 Failure::new(
@@ -67,7 +73,9 @@ pub fn seccomp(request: &Request, policy: &Policy) -> Result<Vec<Program>, Failu
 fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
-    std::fs::File::open(path)?.take(LONGEST_PROFILE).read_to_string(&mut text)?;
+    std::fs::File::open(path)?
+        .take(LONGEST_PROFILE)
+        .read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -77,6 +85,8 @@ pub fn warn(request: &Request, notes: &mut Vec<String>) {
         notes.push("no system call is filtered (--security-opt seccomp=unconfined)".to_owned());
     }
     if request.protection.without_landlock {
-        notes.push("Landlock is off (--security-opt landlock=unconfined): mounts alone hold".to_owned());
+        notes.push(
+            "Landlock is off (--security-opt landlock=unconfined): mounts alone hold".to_owned(),
+        );
     }
 }

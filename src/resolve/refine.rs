@@ -30,17 +30,26 @@ pub fn refine(
     if policy.flags == Flags::TightenOnly {
         if let Some(option) = loosens(request) {
             return Err(Failure::new(
-                format!("{option} loosens the policy {}, which options may only tighten", policy.name),
+                format!(
+                    "{option} loosens the policy {}, which options may only tighten",
+                    policy.name
+                ),
                 "leave the option out, or ask for another policy",
             ));
         }
         policy.check_refined(&refined).map_err(|error| {
-            Failure::new(error.to_string(), "leave the option out, or ask for another policy")
+            Failure::new(
+                error.to_string(),
+                "leave the option out, or ask for another policy",
+            )
         })?;
     }
     let (refined, lowered) = refined.pinned_by(pins);
     for pin in lowered {
-        notes.push(format!("{}: {} instead of {}, as {} pins it", pin.key, pin.to, pin.from, pin.origin));
+        notes.push(format!(
+            "{}: {} instead of {}, as {} pins it",
+            pin.key, pin.to, pin.from, pin.origin
+        ));
     }
     Ok(refined)
 }
@@ -50,7 +59,9 @@ fn capabilities(policy: &mut Policy, request: &Request) {
     if drop.all {
         policy.capabilities.clear();
     }
-    policy.capabilities.retain(|name| !drop.names.contains(name));
+    policy
+        .capabilities
+        .retain(|name| !drop.names.contains(name));
     let wanted = if add.all { all() } else { add.names.clone() };
     for name in wanted {
         if !policy.capabilities.contains(&name) && !drop.names.contains(&name) {
@@ -62,12 +73,47 @@ fn capabilities(policy: &mut Policy, request: &Request) {
 /// Every capability there is (capabilities(7), Linux 5.9 and later).
 fn all() -> Vec<String> {
     const NAMES: [&str; 41] = [
-        "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
-        "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
-        "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST",
-        "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT",
-        "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME",
-        "SYS_TTY_CONFIG", "WAKE_ALARM",
+        "AUDIT_CONTROL",
+        "AUDIT_READ",
+        "AUDIT_WRITE",
+        "BLOCK_SUSPEND",
+        "BPF",
+        "CHECKPOINT_RESTORE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "KILL",
+        "LEASE",
+        "LINUX_IMMUTABLE",
+        "MAC_ADMIN",
+        "MAC_OVERRIDE",
+        "MKNOD",
+        "NET_ADMIN",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_RAW",
+        "PERFMON",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYSLOG",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_CHROOT",
+        "SYS_MODULE",
+        "SYS_NICE",
+        "SYS_PACCT",
+        "SYS_PTRACE",
+        "SYS_RAWIO",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "WAKE_ALARM",
     ];
     NAMES.iter().map(|name| format!("CAP_{name}")).collect()
 }
@@ -87,5 +133,9 @@ fn loosens(request: &Request) -> Option<&'static str> {
     if request.userns == Userns::Host {
         return Some("--userns host");
     }
-    request.mounts.iter().any(|mount| matches!(mount, Mount::Device { .. })).then_some("--device")
+    request
+        .mounts
+        .iter()
+        .any(|mount| matches!(mount, Mount::Device { .. }))
+        .then_some("--device")
 }
