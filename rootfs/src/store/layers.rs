@@ -138,6 +138,7 @@ impl Layers {
     ) -> Result<PathBuf, Failure> {
         let lock = self.lock(&names.shared, FlockOperation::LockExclusive)?;
         if let Some(path) = self.find(names) {
+            lock.remove(&self.fd);
             return Ok(path);
         }
         let part = format!(".{}.part", names.shared);
