@@ -441,7 +441,7 @@ fn what_a_killed_palisade_left_is_removed_and_what_is_used_is_not() {
         .unwrap()
         .unwrap();
     let left_paths = paths(&left);
-    let mut child = start(&left, "echo ready; sleep 1000");
+    let mut child = start(&left, "echo ready; exec sleep 1000");
     wait_for_line(&mut child);
     // Without a word, as by SIGKILL.
     drop(left);
@@ -457,7 +457,12 @@ fn what_a_killed_palisade_left_is_removed_and_what_is_used_is_not() {
         left_paths.len(),
         "it is too young to be sure"
     );
-    abandoned::remove_older_than(std::time::Duration::ZERO).unwrap();
+    // A process that was waited for may still be on its way out of the cgroup.
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while exist(&left_paths) > 0 && std::time::Instant::now() < patience {
+        abandoned::remove_older_than(std::time::Duration::ZERO).unwrap();
+        std::thread::yield_now();
+    }
     assert_eq!(exist(&left_paths), 0, "it is abandoned");
     assert_eq!(exist(&paths(&held.0)), paths(&held.0).len(), "it is held");
 }
