@@ -140,6 +140,30 @@ fn profiles_of_thousands_of_instructions_jump_as_far_as_they_must() {
 }
 
 #[test]
+fn many_rules_of_two_conditions_stay_as_long_as_they_are_many() {
+    let mut table = Table::new(Action::Errno(1));
+    for pair in 0..200 {
+        let conditions = vec![
+            Condition::int(0, Comparison::Eq, pair % 20),
+            Condition::int(1, Comparison::MaskedEq(0xff), pair),
+        ];
+        table.push(
+            5,
+            Rule {
+                conditions,
+                action: Action::Allow,
+            },
+        );
+    }
+    let length = compile(std::slice::from_ref(&table), "pairs")
+        .expect("it fits")
+        .0
+        .len();
+    assert!(length < 900, "{length} instructions");
+    check(&[table], &mut Random(9), 5000);
+}
+
+#[test]
 fn scattered_calls_with_many_outcomes_stay_reachable() {
     let mut table = Table::new(Action::Errno(38));
     for number in 0..470 {

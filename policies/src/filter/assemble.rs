@@ -92,50 +92,60 @@ struct Run {
 impl Run {
     /// The cheapest division of all intervals into runs: a run costs one comparison in the tree, an exception another.
     fn cover(intervals: &[Interval], graph: &Graph) -> Vec<Self> {
-        let mut best: Vec<(usize, usize, Option<Self>)> = vec![(0, 0, None)];
+        // For the intervals before each index: what the best division costs, where its last run starts, to which node.
+        let mut best = vec![(0, 0, 0)];
         for end in 1..=intervals.len() {
-            let candidate = (end.saturating_sub(2 * MOST_EXCEPTIONS + 1)..end)
+            let last_run = (end.saturating_sub(2 * MOST_EXCEPTIONS + 1)..end)
                 .filter_map(|from| {
-                    let run = Self::of(intervals, from, end, graph)?;
-                    Some((best[from].0 + 1 + run.exceptions.len(), from, Some(run)))
+                    let (exceptions, node) = Self::fewest_exceptions(intervals, from, end)?;
+                    Some((best[from].0 + 1 + exceptions, from, node))
                 })
                 .min_by_key(|(cost, from, _)| (*cost, end - from))
                 .expect("one interval alone is a run");
-            best.push(candidate);
+            best.push(last_run);
         }
         let mut runs = Vec::new();
         let mut end = intervals.len();
         while end > 0 {
-            let (_, from, run) = &mut best[end];
-            runs.extend(run.take());
-            end = *from;
+            let (_, from, node) = best[end];
+            runs.push(Self::new(&intervals[from..end], node, graph));
+            end = from;
         }
         runs.reverse();
         runs
     }
 
-    /// The intervals `from..end` as one run with as few exceptions as can be, if all exceptions are single numbers.
-    fn of(intervals: &[Interval], from: usize, end: usize, graph: &Graph) -> Option<Self> {
+    /// To which node the intervals `from..end` lead as one run with as few exceptions as can be, and how many; none if
+    /// an exception would be more than a single number.
+    fn fewest_exceptions(intervals: &[Interval], from: usize, end: usize) -> Option<(usize, Id)> {
+        let single = |index: usize| {
+            intervals
+                .get(index + 1)
+                .is_some_and(|next| next.start == intervals[index].start + 1)
+        };
         (from..end)
             .filter_map(|base| {
                 let node = intervals[base].node;
-                let mut exceptions = Vec::new();
-                for index in (from..end).filter(|index| intervals[*index].node != node) {
-                    let next = intervals.get(index + 1)?;
-                    if next.start - intervals[index].start != 1 {
-                        return None;
-                    }
-                    exceptions.push((intervals[index].start, intervals[index].node));
-                }
-                // The kernel remembers calls that are served whatever their arguments: the others come first.
-                exceptions.sort_by_key(|(_, node)| matches!(graph.node(*node), Node::Leaf(_)));
-                (exceptions.len() <= MOST_EXCEPTIONS).then(|| Self {
-                    start: intervals[from].start,
-                    node,
-                    exceptions,
-                })
+                let mut exceptions = (from..end).filter(|index| intervals[*index].node != node);
+                let count =
+                    exceptions.try_fold(0, |count, index| single(index).then_some(count + 1))?;
+                (count <= MOST_EXCEPTIONS).then_some((count, node))
             })
-            .min_by_key(|run| run.exceptions.len())
+            .min_by_key(|(count, _)| *count)
+    }
+
+    fn new(intervals: &[Interval], node: Id, graph: &Graph) -> Self {
+        let exceptions = intervals.iter().filter(|interval| interval.node != node);
+        let mut exceptions: Vec<_> = exceptions
+            .map(|interval| (interval.start, interval.node))
+            .collect();
+        // The kernel remembers calls that are served whatever their arguments: the others come first.
+        exceptions.sort_by_key(|(_, node)| matches!(graph.node(*node), Node::Leaf(_)));
+        Self {
+            start: intervals[0].start,
+            node,
+            exceptions,
+        }
     }
 
     /// How often the kernel runs the program for one of these numbers, roughly.

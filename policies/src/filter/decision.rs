@@ -1,6 +1,6 @@
 //! Stacked tables become one decision graph: tests of 32-bit words at the inner nodes, actions at the leaves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::rule::{Action, Comparison, Condition, Rule, Table, Width};
 use super::x86_64::X32;
@@ -105,7 +105,12 @@ impl Decision {
             }
         }
         for id in numbers.values_mut() {
-            *id = graph.simplify(*id, &mut Vec::new(), &mut SIMPLIFY_STEPS.clone());
+            let mut steps = SIMPLIFY_STEPS;
+            let simpler = graph.simplify(*id, &mut Vec::new(), &mut steps);
+            // Where each way to a shared test has decided something else, it is shared no more.
+            if graph.size(simpler) <= graph.size(*id) {
+                *id = simpler;
+            }
         }
         let refused = graph.leaf(Action::Errno(ENOSYS));
         let x32 = graph.stack(refused, rest);
@@ -246,6 +251,13 @@ impl Graph {
 
     /// Both decisions, stacked.
     fn stack(&mut self, older: Id, newer: Id) -> Id {
+        // Nothing is less restrictive: most of most tables is this.
+        if self.node(older) == Node::Leaf(Action::Allow) {
+            return newer;
+        }
+        if self.node(newer) == Node::Leaf(Action::Allow) {
+            return older;
+        }
         if let Some(done) = self.stacked.get(&(older, newer)) {
             return *done;
         }
@@ -262,6 +274,18 @@ impl Graph {
         };
         self.stacked.insert((older, newer), result);
         result
+    }
+
+    /// How many nodes there are from `id` on.
+    fn size(&self, id: Id) -> usize {
+        let mut seen = HashSet::from([id]);
+        let mut left = vec![id];
+        while let Some(id) = left.pop() {
+            if let Node::Branch { yes, no, .. } = self.node(id) {
+                left.extend([yes, no].into_iter().filter(|next| seen.insert(*next)));
+            }
+        }
+        seen.len()
     }
 
     /// Without the tests that earlier ones on the way have decided.

@@ -1,5 +1,8 @@
 //! System calls of `x86_64` by number (the kernel's `arch/x86/entry/syscalls/syscall_64.tbl`, as of Linux 6.18).
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// What the kernel calls this architecture in `seccomp_data.arch` (`AUDIT_ARCH_X86_64`, linux/audit.h).
 pub const AUDIT_ARCH: u32 = 0xc000_003e;
 
@@ -9,10 +12,9 @@ pub const X32: u32 = 0x4000_0000;
 /// The number of the system call `name`.
 #[must_use]
 pub fn number(name: &str) -> Option<u32> {
-    SYSCALLS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, number)| *number)
+    static NUMBERS: LazyLock<HashMap<&str, u32>> =
+        LazyLock::new(|| SYSCALLS.iter().copied().collect());
+    NUMBERS.get(name).copied()
 }
 
 /// The name of system call `number`.
