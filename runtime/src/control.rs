@@ -51,6 +51,8 @@ pub enum Step {
     Fork,
     /// Standard input, output and error.
     Stdio,
+    /// The score for the kernel's out-of-memory killer.
+    OomScore,
     /// A resource limit.
     Rlimit,
     /// Landlock.
@@ -64,7 +66,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 26] = [
         Self::IdMap,
         Self::Sync,
         Self::Private,
@@ -85,6 +87,7 @@ impl Step {
         Self::ProcessFlags,
         Self::Fork,
         Self::Stdio,
+        Self::OomScore,
         Self::Rlimit,
         Self::Landlock,
         Self::Seccomp,
@@ -149,6 +152,7 @@ impl fmt::Display for Step {
             Self::ProcessFlags => "set process flags",
             Self::Fork => "start the command's process",
             Self::Stdio => "set standard input and output",
+            Self::OomScore => "set the out-of-memory score to",
             Self::Rlimit => "set the resource limit",
             Self::Landlock => "apply Landlock",
             Self::Seccomp => "apply seccomp",

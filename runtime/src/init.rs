@@ -77,6 +77,9 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
     if let Some(hostname) = &prepared.hostname {
         sys::sethostname(hostname).or_fail(Step::Hostname, hostname)?;
     }
+    if let Some(domainname) = &prepared.domainname {
+        sys::setdomainname(domainname).or_fail(Step::Hostname, domainname)?;
+    }
     if prepared.loopback {
         // A sandbox without network is whole even where loopback cannot be brought up.
         let _ = sys::loopback_up();
@@ -107,15 +110,21 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
             }
         }
     }
-    let root = root::attach(&prepared.root, &trees)?;
+    let root::Attached {
+        root,
+        has_etc_files,
+    } = root::attach(&prepared.root, &prepared.files, &trees)?;
     let mut tree = Tree {
+        entered: None,
         root,
         made: &mut init.made,
         trees: bind_trees,
     };
     // Files come before mounts: they must never be written into a bind-mounted host file.
     for file in &prepared.files {
-        write_file(&tree, file)?;
+        if !(has_etc_files && root::in_etc(file)) {
+            write_file(&tree, file)?;
+        }
     }
     if let PreparedRoot::Tmpfs { links, .. } = &prepared.root {
         for (link, target) in links {
@@ -140,7 +149,7 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
         tree.read_only(path)?;
     }
     if prepared.terminal {
-        init.stdio = open_terminal(&tree, prepared, init.control.as_fd())?;
+        init.stdio = open_terminal(&mut tree, prepared, init.control.as_fd())?;
     }
     if prepared.make_cwd
         && matches!(
@@ -172,12 +181,7 @@ fn write_file<'p>(tree: &Tree<'_>, file: &'p PreparedFile) -> Result<(), Failure
             subject,
         });
     }
-    let mut rest = file.contents.as_slice();
-    while !rest.is_empty() {
-        let written = nix::unistd::write(&target, rest).or_fail(Step::File, subject)?;
-        rest = &rest[written..];
-    }
-    Ok(())
+    file.write_to(target.as_fd()).or_fail(Step::File, subject)
 }
 
 /// Waits until the supervisor has mapped ids, joined the cgroup and opened trees.
@@ -205,7 +209,7 @@ fn wait_for_supervisor(
 /// A terminal from the sandbox's own devpts: its other end goes to the supervisor (CVE-2025-52565: by descriptor, not
 /// by a path of the image).
 fn open_terminal(
-    tree: &Tree<'_>,
+    tree: &mut Tree<'_>,
     prepared: &Prepared,
     control: BorrowedFd<'_>,
 ) -> Result<Stdio, Failure<'static>> {

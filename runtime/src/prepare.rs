@@ -2,11 +2,12 @@
 //!
 //! Everything that can fail without the kernel fails here, before anything is changed; after it nothing allocates.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use crate::capabilities::Capabilities;
 use crate::cgroup::fallback_rlimits;
@@ -38,6 +39,9 @@ pub(crate) struct Prepared {
     pub(crate) read_only: Vec<CString>,
     pub(crate) root_read_only: bool,
     pub(crate) hostname: Option<CString>,
+    pub(crate) domainname: Option<CString>,
+    /// For /proc/self/oom_score_adj (proc_pid_oom_score_adj(5)).
+    pub(crate) oom_score_adj: Option<CString>,
     pub(crate) loopback: bool,
     pub(crate) cwd: PreparedPath,
     /// Whether a missing working directory is made: not where it would appear in a bind-mounted host directory.
@@ -67,6 +71,8 @@ pub(crate) enum PreparedRoot {
         base: CString,
         /// Lower directories, topmost first.
         lower: Vec<CString>,
+        /// `/etc` of each, named likewise.
+        etc: Vec<CString>,
         /// Options for the scratch tmpfs, or the host directory of `upper` and `work`.
         upper: PreparedUpper,
     },
@@ -88,6 +94,30 @@ pub(crate) struct PreparedPath {
     pub(crate) path: CString,
     /// Every directory on the way, shortest first, the path itself excluded.
     pub(crate) parents: Vec<CString>,
+}
+
+impl PreparedPath {
+    /// The last component.
+    pub(crate) fn name(&self) -> &CStr {
+        let bytes = self.path.to_bytes_with_nul();
+        let start = bytes
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .map_or(0, |slash| slash + 1);
+        CStr::from_bytes_until_nul(&bytes[start..]).unwrap_or_default()
+    }
+}
+
+impl PreparedFile {
+    /// Writes the whole content.
+    pub(crate) fn write_to(&self, file: BorrowedFd<'_>) -> nix::Result<()> {
+        let mut rest = self.contents.as_slice();
+        while !rest.is_empty() {
+            let written = nix::unistd::write(file, rest)?;
+            rest = &rest[written..];
+        }
+        Ok(())
+    }
 }
 
 pub(crate) struct PreparedFile {
@@ -147,6 +177,7 @@ impl Prepared {
         let spec = &plan.spec;
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
         let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+        refuse_unknown(spec, process, linux)?;
         let identity = Identity::new(linux, process.user())?;
         let mounts = mount::steps(spec, &identity)?;
         let devices = mount::devices(linux, &mounts)?;
@@ -179,6 +210,15 @@ impl Prepared {
                 .hostname()
                 .as_ref()
                 .map(|name| c_string("host name", name))
+                .transpose()?,
+            domainname: spec
+                .domainname()
+                .as_ref()
+                .map(|name| c_string("domain name", name))
+                .transpose()?,
+            oom_score_adj: process
+                .oom_score_adj()
+                .map(|value| c_string("OOM score", value.to_string()))
                 .transpose()?,
             cwd: PreparedPath::new("working directory", process.cwd())?,
             make_cwd: !mount::below_a_bind(&mounts, process.cwd()),
@@ -242,6 +282,67 @@ fn missing(part: &str) -> Error {
     }
 }
 
+/// Parts of the runtime-spec that the launch does not know are an error, never ignored.
+fn refuse_unknown(spec: &Spec, process: &Process, linux: &Linux) -> Result<(), Error> {
+    let asked = [
+        ("hooks", spec.hooks().is_some()),
+        (
+            "linux.sysctl",
+            linux
+                .sysctl()
+                .as_ref()
+                .is_some_and(|sysctl| !sysctl.is_empty()),
+        ),
+        ("linux.seccomp", linux.seccomp().is_some()),
+        (
+            "linux.mountLabel",
+            linux
+                .mount_label()
+                .as_ref()
+                .is_some_and(|label| !label.is_empty()),
+        ),
+        ("linux.intelRdt", linux.intel_rdt().is_some()),
+        ("linux.personality", linux.personality().is_some()),
+        (
+            "linux.timeOffsets",
+            linux
+                .time_offsets()
+                .as_ref()
+                .is_some_and(|offsets| !offsets.is_empty()),
+        ),
+        (
+            "linux.netDevices",
+            linux
+                .net_devices()
+                .as_ref()
+                .is_some_and(|devices| !devices.is_empty()),
+        ),
+        (
+            "process.apparmorProfile",
+            process
+                .apparmor_profile()
+                .as_ref()
+                .is_some_and(|profile| !profile.is_empty()),
+        ),
+        (
+            "process.selinuxLabel",
+            process
+                .selinux_label()
+                .as_ref()
+                .is_some_and(|label| !label.is_empty()),
+        ),
+        ("process.scheduler", process.scheduler().is_some()),
+        ("process.ioPriority", process.io_priority().is_some()),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        None => Ok(()),
+        Some((part, _)) => Err(Error::Unsupported {
+            what: format!("`{part}` of the runtime configuration"),
+            why: "it is not supported".into(),
+        }),
+    }
+}
+
 fn namespaces(spec: &Spec) -> Result<u64, Error> {
     let mut flags = 0;
     let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
@@ -297,6 +398,15 @@ fn prepare_root(root: &Root) -> Result<PreparedRoot, Error> {
             }
             PreparedRoot::Overlay {
                 base: c_string("layer", &base)?,
+                etc: lower
+                    .iter()
+                    .map(|layer| {
+                        c_string(
+                            "layer",
+                            Path::new(OsStr::from_bytes(layer.to_bytes())).join("etc"),
+                        )
+                    })
+                    .collect::<Result<_, _>>()?,
                 lower,
                 upper: match upper {
                     Upper::Tmpfs { size: bytes } => PreparedUpper::Tmpfs {

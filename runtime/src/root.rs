@@ -6,15 +6,15 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::fchdir;
 
 use crate::control::Step;
 use crate::failure::{Failure, Try};
 use crate::mount::{FdPath, attribute};
-use crate::prepare::{PreparedRoot, PreparedUpper};
+use crate::prepare::{PreparedFile, PreparedRoot, PreparedUpper};
 use crate::sys;
 
 /// Trees of the root that the supervisor opened: the layers' directory, and the writable layer's.
@@ -49,11 +49,20 @@ impl PreparedRoot {
 /// Makes and attaches the root; returns a descriptor on it.
 pub(crate) fn attach<'p>(
     root: &'p PreparedRoot,
+    files: &'p [PreparedFile],
     trees: &RootTrees,
-) -> Result<OwnedFd, Failure<'p>> {
+) -> Result<Attached, Failure<'p>> {
     match root {
-        PreparedRoot::Tmpfs { size, .. } => attach_tmpfs(size, c"0755"),
-        PreparedRoot::Overlay { base, lower, upper } => {
+        PreparedRoot::Tmpfs { size, .. } => Ok(Attached {
+            root: attach_tmpfs(size, c"0755")?,
+            has_etc_files: false,
+        }),
+        PreparedRoot::Overlay {
+            base,
+            lower,
+            etc,
+            upper,
+        } => {
             let upper = match upper {
                 PreparedUpper::Tmpfs { size } => {
                     let scratch = attach_tmpfs(size, c"0700")?;
@@ -66,10 +75,84 @@ pub(crate) fn attach<'p>(
                 PreparedUpper::Directory(path) => open_directory(path, trees.upper.as_ref())?,
             };
             let base = open_directory(base, trees.base.as_ref())?;
+            let has_etc_files = match etc_mode(base.as_fd(), etc) {
+                Some(mode) => place_etc_files(upper.as_fd(), mode, files)?,
+                None => false,
+            };
             let overlay = overlay(base.as_fd(), lower, upper.as_fd())?;
-            attach_mount(overlay)
+            Ok(Attached {
+                root: attach_mount(overlay)?,
+                has_etc_files,
+            })
         }
     }
+}
+
+/// The attached root.
+pub(crate) struct Attached {
+    pub(crate) root: OwnedFd,
+    /// The files of [`in_etc`] are there already.
+    pub(crate) has_etc_files: bool,
+}
+
+/// Whether a file lies directly in /etc, as all that palisade itself writes does.
+pub(crate) fn in_etc(file: &PreparedFile) -> bool {
+    matches!(file.path.parents.as_slice(), [parent] if parent.as_c_str() == c"etc")
+}
+
+/// Permission bits of the directory /etc that the layers show, or of a new one; none if it is no directory.
+fn etc_mode(base: BorrowedFd<'_>, etc: &[std::ffi::CString]) -> Option<u32> {
+    for path in etc {
+        match fstatat(base, path.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => {}
+            Err(_) => return None,
+            Ok(status) => {
+                let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
+                // A character device is a whiteout here: nothing beneath it shows.
+                return match kind {
+                    SFlag::S_IFDIR => Some(status.st_mode & 0o777 | 0o700),
+                    SFlag::S_IFCHR => Some(0o755),
+                    _ => None,
+                };
+            }
+        }
+    }
+    Some(0o755)
+}
+
+/// Writes files of /etc into the upper directory before it becomes part of the overlay: that needs no copy of the
+/// directory, and works where the image's own /etc belongs to somebody else. False if /etc is there already.
+fn place_etc_files<'p>(
+    upper: BorrowedFd<'_>,
+    mode: u32,
+    files: &'p [PreparedFile],
+) -> Result<bool, Failure<'p>> {
+    match mkdirat(upper, c"upper/etc", Mode::from_bits_truncate(mode)) {
+        Ok(()) => {}
+        Err(Errno::EEXIST) => return Ok(false),
+        Err(errno) => {
+            return Err(Failure {
+                step: Step::File,
+                errno,
+                subject: c"/etc",
+            });
+        }
+    }
+    let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let etc = openat(upper, c"upper/etc", directory, Mode::empty()).or_fail(Step::File, c"/etc")?;
+    for file in files.iter().filter(|file| in_etc(file)) {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        let subject = file.path.path.as_c_str();
+        let opened = openat(
+            &etc,
+            file.path.name(),
+            flags,
+            Mode::from_bits_truncate(file.mode),
+        )
+        .or_fail(Step::File, subject)?;
+        file.write_to(opened.as_fd()).or_fail(Step::File, subject)?;
+    }
+    Ok(true)
 }
 
 /// The directory at `path`, or the tree that the supervisor has opened for it, attached so that the overlay may use it.

@@ -549,6 +549,12 @@ pub(crate) fn sethostname(name: &CStr) -> Result<()> {
     Errno::result(unsafe { libc::sethostname(name.as_ptr(), name.to_bytes().len()) }).map(drop)
 }
 
+/// setdomainname(2).
+pub(crate) fn setdomainname(name: &CStr) -> Result<()> {
+    // SAFETY: the pointer is valid for the length given.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr(), name.to_bytes().len()) }).map(drop)
+}
+
 /// landlock_create_ruleset(2) asked for the kernel's ABI version.
 pub(crate) fn landlock_abi() -> Result<i32> {
     // SAFETY: no structure is passed; 1 is LANDLOCK_CREATE_RULESET_VERSION.

@@ -1,0 +1,189 @@
+//! Single operations on mounts, none of which allocates.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::mount::MsFlags;
+use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
+
+use super::options::attributes;
+use super::{NewFilesystem, OPEN_TREE_CLONE};
+use crate::control::Step;
+use crate::failure::{Failure, Try};
+use crate::sys::{self, MountAttributes};
+
+/// What a missing target becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Directory,
+    File,
+}
+
+/// Makes an entry in the working directory, which is a file system that this set-up has just made.
+pub(super) fn make_here(name: &CStr, missing: Missing) -> nix::Result<()> {
+    let made = match missing {
+        Missing::Directory => mkdirat(AT_FDCWD, name, Mode::from_bits_truncate(0o755)),
+        Missing::File => mknodat(
+            AT_FDCWD,
+            name,
+            SFlag::S_IFREG,
+            Mode::from_bits_truncate(0o644),
+            0,
+        ),
+    };
+    match made {
+        Err(Errno::EEXIST) => Ok(()),
+        result => result,
+    }
+}
+
+/// A detached copy of a host tree with these attributes.
+pub(crate) fn clone_tree(path: &CStr, recursive: bool, attributes: u64) -> nix::Result<OwnedFd> {
+    let recursion = if recursive {
+        libc::AT_RECURSIVE as u32
+    } else {
+        0
+    };
+    let host = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let tree = sys::open_tree(
+        host.as_fd(),
+        c"",
+        OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32 | recursion,
+    )?;
+    if attributes != 0 {
+        set(tree.as_fd(), recursive, attributes)?;
+    }
+    Ok(tree)
+}
+
+pub(super) fn set(mount: BorrowedFd<'_>, recursive: bool, attributes: u64) -> nix::Result<()> {
+    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    sys::mount_setattr(
+        mount,
+        flags,
+        &MountAttributes {
+            set: attributes,
+            ..MountAttributes::default()
+        },
+    )
+}
+
+/// Keeps a directory of the root as a mount of its own, which stays writable when the root becomes read-only.
+pub(super) fn bind_onto_itself(target: BorrowedFd<'_>, flags: MsFlags) -> nix::Result<()> {
+    let tree = sys::open_tree(target, c"", OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32)?;
+    let attributes = attributes(flags);
+    if attributes != 0 {
+        set(tree.as_fd(), false, attributes)?;
+    }
+    sys::move_mount(tree.as_fd(), target)
+}
+
+/// Hides what is at `target`. The source is the host's own null device, never a file of the image (CVE-2025-31133).
+pub(super) fn hide(target: &CStr) -> nix::Result<()> {
+    match nix::mount::mount(
+        Some(c"/dev/null"),
+        target,
+        None::<&CStr>,
+        MsFlags::MS_BIND,
+        None::<&CStr>,
+    ) {
+        Err(Errno::ENOTDIR) => {
+            let flags =
+                MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            nix::mount::mount(
+                Some(c"tmpfs"),
+                target,
+                Some(c"tmpfs"),
+                flags,
+                Some(c"nr_inodes=2,mode=555"),
+            )
+        }
+        result => result,
+    }
+}
+
+/// Masks what a new procfs, which is the working directory, is not to show.
+pub(super) fn restrict_proc(new: &NewFilesystem) -> Result<(), Failure<'_>> {
+    for path in &new.masked {
+        match hide(path) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => {
+                return Err(Failure {
+                    step: Step::Mask,
+                    errno,
+                    subject: path,
+                });
+            }
+        }
+    }
+    for path in &new.read_only {
+        let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+        match nix::mount::mount(
+            Some(path.as_c_str()),
+            path.as_c_str(),
+            None::<&CStr>,
+            bind,
+            None::<&CStr>,
+        ) {
+            Ok(()) => {}
+            Err(Errno::ENOENT) => continue,
+            Err(errno) => {
+                return Err(Failure {
+                    step: Step::ReadOnly,
+                    errno,
+                    subject: path,
+                });
+            }
+        }
+        let remount = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | new.flags;
+        nix::mount::mount(
+            None::<&CStr>,
+            path.as_c_str(),
+            None::<&CStr>,
+            remount,
+            None::<&CStr>,
+        )
+        .or_fail(Step::ReadOnly, path)?;
+    }
+    Ok(())
+}
+
+/// The path `/proc/self/fd/N` of a descriptor, for calls that take only paths.
+pub(crate) struct FdPath([u8; 48]);
+
+impl FdPath {
+    pub(crate) fn new(fd: BorrowedFd<'_>) -> Self {
+        Self::with_name(fd, "")
+    }
+
+    /// The path of `name`, which starts with a slash and is short, below a descriptor.
+    pub(crate) fn with_name(fd: BorrowedFd<'_>, name: &str) -> Self {
+        use std::io::Write as _;
+        let mut path = [0; 48];
+        // 48 bytes hold the prefix, ten digits and the short names that are used here.
+        let _ = write!(&mut path[..47], "/proc/self/fd/{}{name}", fd.as_raw_fd());
+        Self(path)
+    }
+
+    pub(crate) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_descriptor_leads_to_its_file() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "here").expect("written");
+        let path = FdPath::new(file.as_file().as_fd());
+        assert_eq!(
+            std::fs::read(path.as_c_str().to_str().expect("text")).expect("read"),
+            b"here"
+        );
+    }
+}
