@@ -303,10 +303,7 @@ impl Cgroup {
             .collect())
     }
 
-    /// What its processes have used, and how often a limit was in their way.
-    ///
-    /// # Errors
-    /// None for what this kernel does not count; those fields are none.
+    /// What its processes have used, and how often a limit was in their way. Read it before [`Cgroup::remove`].
     pub fn usage(&self) -> Usage {
         usage::read(self)
     }

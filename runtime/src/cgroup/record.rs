@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::{Error, Kind};
 
-/// A [`Cgroup`] as plain data, for another process to open. Its text form is one line.
+/// A [`super::Cgroup`] as plain data, for another process to open. Its text form is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// How it was made.
