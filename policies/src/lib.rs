@@ -21,6 +21,11 @@
 //! # Ok::<(), palisade_policies::Error>(())
 //! ```
 
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!(
+    "there is a system call table for x86_64 alone: add one beside src/filter/x86_64.rs"
+);
+
 mod builtin;
 mod canonical;
 mod difference;
