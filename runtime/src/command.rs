@@ -70,11 +70,8 @@ fn confine<'p>(
         sys::control_terminal(stdio.stdin.as_fd())
             .or_fail(Step::Terminal, c"(controlling terminal)")?;
     }
-    for (number, descriptor) in [&stdio.stdin, &stdio.stdout, &stdio.stderr]
-        .into_iter()
-        .enumerate()
-    {
-        sys::onto_standard(descriptor.as_fd(), number as i32).or_fail(Step::Stdio, c"")?;
+    for (number, descriptor) in [(0, &stdio.stdin), (1, &stdio.stdout), (2, &stdio.stderr)] {
+        sys::onto_standard(descriptor.as_fd(), number).or_fail(Step::Stdio, c"")?;
     }
     // No descriptor of the host crosses (CVE-2024-21626): all but these three close at execve.
     sys::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)

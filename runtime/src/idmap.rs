@@ -120,15 +120,15 @@ impl Identity {
         gids: &[LinuxIdMapping],
     ) -> Result<(Vec<LinuxIdMapping>, Vec<LinuxIdMapping>), Error> {
         let Map::Privileged {
-            uids: own_uids,
-            gids: own_gids,
+            uids: user_map,
+            gids: group_map,
         } = &self.map
         else {
             return Ok((uids.to_vec(), gids.to_vec()));
         };
         Ok((
-            turn(uids, own_uids, "user ids")?,
-            turn(gids, own_gids, "group ids")?,
+            turn(uids, user_map, "user ids")?,
+            turn(gids, group_map, "group ids")?,
         ))
     }
 
@@ -150,7 +150,7 @@ impl Identity {
 
 impl Map {
     fn new(uids: Vec<LinuxIdMapping>, gids: Vec<LinuxIdMapping>) -> Result<Self, Error> {
-        let (euid, egid) = (geteuid().as_raw(), getegid().as_raw());
+        let (user, group) = (geteuid().as_raw(), getegid().as_raw());
         let single = |maps: &[LinuxIdMapping], own: u32| matches!(maps, [map] if map.size() == 1 && map.host_id() == own);
         if uids.is_empty() || gids.is_empty() {
             let what = if uids.is_empty() {
@@ -163,10 +163,10 @@ impl Map {
                 detail: "the runtime configuration maps none".into(),
             });
         }
-        if euid == 0 {
+        if user == 0 {
             return Ok(Self::Privileged { uids, gids });
         }
-        if single(&uids, euid) && single(&gids, egid) {
+        if single(&uids, user) && single(&gids, group) {
             let line = |map: &LinuxIdMapping| {
                 CString::new(format!("{} {} 1\n", map.container_id(), map.host_id()))
                     .unwrap_or_default()

@@ -7,7 +7,7 @@ use nix::sys::uio::pread;
 /// Bytes of a file's head that are looked at, as many as the kernel does (BINPRM_BUF_SIZE).
 pub(crate) const HEAD: usize = 256;
 
-const ELF_PROGRAM_HEADER: usize = 56;
+const ELF_PROGRAM_HEADER: u8 = 56;
 const PT_INTERP: u32 = 3;
 
 /// The interpreter that `file` names, or nothing. `head` is scratch memory; nothing is allocated.
@@ -47,9 +47,9 @@ fn elf_interpreter(file: BorrowedFd<'_>, head: &[u8; HEAD]) -> Option<(i64, usiz
     let table = i64::from_le_bytes(head[32..40].try_into().ok()?);
     let count = u16::from_le_bytes(head[56..58].try_into().ok()?);
     for index in 0..i64::from(count.min(64)) {
-        let mut header = [0_u8; ELF_PROGRAM_HEADER];
-        let at = table.checked_add(index * ELF_PROGRAM_HEADER as i64)?;
-        if pread(file, &mut header, at).ok()? < ELF_PROGRAM_HEADER {
+        let mut header = [0_u8; ELF_PROGRAM_HEADER as usize];
+        let at = table.checked_add(index * i64::from(ELF_PROGRAM_HEADER))?;
+        if pread(file, &mut header, at).ok()? < header.len() {
             return None;
         }
         if u32::from_le_bytes(header[0..4].try_into().ok()?) == PT_INTERP {

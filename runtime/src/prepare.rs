@@ -19,6 +19,10 @@ use crate::sys::{Pointers, Rlimit};
 use crate::{Error, mount};
 
 /// A Plan in the form the set-up reads.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent decision of the Plan"
+)]
 pub(crate) struct Prepared {
     pub(crate) namespaces: u64,
     /// The supervisor moves PID 1 into its cgroup.
@@ -197,7 +201,7 @@ impl Prepared {
                 .iter()
                 .map(prepare_file)
                 .collect::<Result<_, _>>()?,
-            dev_links: mounts.iter().position(|m| m.is_new_dev()),
+            dev_links: mounts.iter().position(MountStep::is_new_dev),
             devices,
             masked,
             read_only,
@@ -344,7 +348,7 @@ fn refuse_unknown(spec: &Spec, process: &Process, linux: &Linux) -> Result<(), E
 }
 
 fn namespaces(spec: &Spec) -> Result<u64, Error> {
-    let mut flags = 0;
+    let mut flags = 0_i32;
     let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
     for namespace in linux.namespaces().as_deref().unwrap_or_default() {
         if let Some(path) = namespace.path() {
@@ -362,17 +366,17 @@ fn namespaces(spec: &Spec) -> Result<u64, Error> {
             LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
             LinuxNamespaceType::Network => libc::CLONE_NEWNET,
             LinuxNamespaceType::Time => libc::CLONE_NEWTIME,
-        } as u64;
+        };
     }
     for (flag, name) in [(libc::CLONE_NEWNS, "mount"), (libc::CLONE_NEWPID, "pid")] {
-        if flags & flag as u64 == 0 {
+        if flags & flag == 0 {
             return Err(Error::Unsupported {
                 what: format!("no {name} namespace"),
                 why: "a sandbox always has its own".into(),
             });
         }
     }
-    Ok(flags)
+    Ok(u64::from(flags.cast_unsigned()))
 }
 
 fn prepare_root(root: &Root) -> Result<PreparedRoot, Error> {

@@ -14,6 +14,10 @@ use crate::prepare::Prepared;
 ///
 /// # Errors
 /// A record that says what differs; the command must not run.
+#[allow(
+    clippy::result_large_err,
+    reason = "a box would be an allocation between clone and exec"
+)]
 pub(crate) fn compare(prepared: &Prepared, proc: Option<BorrowedFd<'_>>) -> Result<Record, Record> {
     // Without a /proc of its own the sandbox has nothing to read this from; every set-up call has succeeded.
     let Some(proc) = proc else {
@@ -92,6 +96,10 @@ struct Said {
 }
 
 impl Said {
+    #[allow(
+        clippy::result_large_err,
+        reason = "a box would be an allocation between clone and exec"
+    )]
     fn check(
         &mut self,
         status: &Status<'_>,

@@ -45,7 +45,9 @@ impl Exit {
     pub fn status(self) -> u8 {
         match self {
             Self::Code(code) => code,
-            Self::Signal(signal) => 128_u8.wrapping_add(signal as u8),
+            Self::Signal(signal) => {
+                u8::try_from(signal).map_or(u8::MAX, |number| 128_u8.saturating_add(number))
+            }
         }
     }
 }
@@ -265,7 +267,7 @@ fn exit(status: i32) -> Exit {
     if libc::WIFSIGNALED(status) {
         Exit::Signal(libc::WTERMSIG(status))
     } else {
-        Exit::Code(libc::WEXITSTATUS(status) as u8)
+        Exit::Code(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
     }
 }
 

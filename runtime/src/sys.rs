@@ -1,6 +1,13 @@
 //! System calls that nix does not wrap. Each function is one call, takes and returns owned or borrowed descriptors, and
 //! allocates nothing, so that all of them may run between clone and exec.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "system calls return and take numbers in registers: the kernel's types fit, whatever libc declares"
+)]
+
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -84,7 +91,7 @@ pub(crate) fn vfork<F: FnMut() -> c_int>(stack: &mut [u8], body: &mut F) -> Resu
             enter::<F>,
             top.cast(),
             libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
-            (body as *mut F).cast(),
+            std::ptr::from_mut(body).cast(),
         )
     };
     Errno::result(result)
@@ -606,15 +613,15 @@ pub(crate) fn receive_go(
         let control = unsafe { &*header };
         if control.cmsg_level == libc::SOL_SOCKET && control.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: the data of a header starts inside the buffer; the length is what the kernel wrote.
-            let (data, overhead) = unsafe {
-                (
-                    libc::CMSG_DATA(header).cast::<RawFd>(),
-                    libc::CMSG_LEN(0) as usize,
-                )
-            };
+            let (data, overhead) = unsafe { (libc::CMSG_DATA(header), libc::CMSG_LEN(0) as usize) };
             for index in 0..(control.cmsg_len - overhead) / size_of::<RawFd>() {
                 // SAFETY: `index` is below the number of descriptors in this header.
-                let number = unsafe { data.add(index).read_unaligned() };
+                let number = unsafe {
+                    data.add(index * size_of::<RawFd>())
+                        .cast::<[u8; 4]>()
+                        .read()
+                };
+                let number = RawFd::from_ne_bytes(number);
                 *into.get_mut(count).ok_or(Errno::EMSGSIZE)? = Some(received_descriptor(number));
                 count += 1;
             }

@@ -51,7 +51,8 @@ impl V2<'_> {
             _ if own.ends_with(CALLER) => own.parent().unwrap_or(own),
             _ => own,
         };
-        if is_managed(base) && !systemd::is_delegated(base) {
+        // Where room was made before, the scope is one that palisade was given.
+        if !own.ends_with(CALLER) && is_managed(base) && !systemd::is_delegated(base) {
             return Err(Error::Blocked(format!(
                 "{} belongs to systemd; start palisade in a unit with Delegate=yes, such as: systemd-run --user --scope -p Delegate=yes",
                 base.display()

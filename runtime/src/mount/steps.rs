@@ -39,7 +39,7 @@ fn step(mount: &Mount, linux: Option<&Linux>, identity: &Identity) -> Result<Mou
     let kind = if options.bind || mount.typ().as_deref() == Some("bind") {
         bind(mount, &options, identity)?
     } else {
-        Kind::New(new_filesystem(mount, options, linux)?)
+        Kind::New(new_filesystem(mount, &options, linux)?)
     };
     let keep = matches!(&kind, Kind::New(new) if new.kind.as_c_str() == c"proc" || destination == Path::new("/dev"));
     Ok(MountStep {
@@ -89,7 +89,7 @@ fn bind(mount: &Mount, options: &Options, identity: &Identity) -> Result<Kind, E
 
 fn new_filesystem(
     mount: &Mount,
-    options: Options,
+    options: &Options,
     linux: Option<&Linux>,
 ) -> Result<NewFilesystem, Error> {
     let kind = mount.typ().as_deref().unwrap_or("none");
@@ -185,6 +185,6 @@ mod tests {
         mount
             .set_destination("/x".into())
             .set_typ(Some("ext4".into()));
-        assert!(new_filesystem(&mount, Options::parse(&[]), None).is_err());
+        assert!(new_filesystem(&mount, &Options::parse(&[]), None).is_err());
     }
 }

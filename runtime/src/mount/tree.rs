@@ -90,16 +90,15 @@ impl Tree<'_> {
             .iter()
             .rposition(|byte| *byte == b'/')
             .map_or(0, |slash| slash + 1);
-        let parent = match name_at {
-            0 => c".",
-            _ => {
-                let length = name_at - 1;
-                parent
-                    .get_mut(..length)
-                    .ok_or(Errno::ENAMETOOLONG)?
-                    .copy_from_slice(&bytes[..length]);
-                CStr::from_bytes_until_nul(&parent).map_err(|_| Errno::ENAMETOOLONG)?
-            }
+        let parent = if name_at == 0 {
+            c"."
+        } else {
+            let length = name_at - 1;
+            parent
+                .get_mut(..length)
+                .ok_or(Errno::ENAMETOOLONG)?
+                .copy_from_slice(&bytes[..length]);
+            CStr::from_bytes_until_nul(&parent).map_err(|_| Errno::ENAMETOOLONG)?
         };
         let parent = self.open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
         let name = &path.to_bytes_with_nul()[name_at..];
