@@ -66,14 +66,14 @@ fn spec(args: &[&str]) -> Spec {
         LinuxNamespaceType::Cgroup,
         LinuxNamespaceType::Network,
     ];
-    let (euid, egid) = (
+    let (user, group) = (
         nix::unistd::geteuid().as_raw(),
         nix::unistd::getegid().as_raw(),
     );
-    let (uids, gids) = if euid == 0 {
+    let (uids, gids) = if user == 0 {
         (one(0, 1_000_000, 65536), one(0, 1_000_000, 65536))
     } else {
-        (one(1000, euid, 1), one(1000, egid, 1))
+        (one(1000, user, 1), one(1000, group, 1))
     };
     let linux = LinuxBuilder::default()
         .namespaces(namespaces.map(|typ| {
