@@ -117,7 +117,7 @@ def measure(ground, user, layout, place, rounds):
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench unpack", description="Import and unpacking of the agent image, beside its peers.")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds in which the commands alternate (5)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds in which the commands alternate (3)")
     parser.add_argument("--disk", default="/var/tmp", help="a directory on a disk (/var/tmp)")
     parser.add_argument("--memory", default="/dev/shm", help="a directory on a tmpfs (/dev/shm)")
     parser.add_argument("--zstd", action="store_true", help="also the image with zstd layers")
