@@ -63,3 +63,73 @@ fn write_page(directory: &Path, command: &Command, name: &str) -> Result<(), Fai
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every verb's help, as docs/cli.md holds it.
+    fn reference() -> String {
+        let mut text = "# The command line\n\nMade from the options themselves: \
+                        `PALISADE_WRITE_DOCS=1 cargo test the_reference` writes this file.\n"
+            .to_owned();
+        let mut tree = render::tree();
+        tree.build();
+        let mut add = |name: &str, command: &Command| {
+            // A fixed width, so that the text does not depend on the terminal.
+            let help = command
+                .clone()
+                .bin_name(name.to_owned())
+                .term_width(110)
+                .render_help();
+            let help = help.to_string();
+            let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+            text.push_str(&format!(
+                "\n## {name}\n\n```text\n{}\n```\n",
+                lines.join("\n")
+            ));
+        };
+        add("palisade", &tree);
+        for verb in tree
+            .get_subcommands()
+            .filter(|verb| verb.get_name() != "help")
+        {
+            let name = format!("palisade {}", verb.get_name());
+            add(&name, verb);
+            for inner in verb
+                .get_subcommands()
+                .filter(|inner| inner.get_name() != "help")
+            {
+                add(&format!("{name} {}", inner.get_name()), inner);
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn the_reference_of_the_command_line_says_what_help_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md");
+        if std::env::var_os("PALISADE_WRITE_DOCS").is_some() {
+            std::fs::write(path, reference()).unwrap();
+        }
+        assert_eq!(include_str!("../docs/cli.md"), reference());
+    }
+
+    #[test]
+    fn every_verb_has_a_manual_page_and_every_shell_a_script() {
+        let directory = tempfile::tempdir().unwrap();
+        let matches =
+            render::man_verb().get_matches_from(["man", directory.path().to_str().unwrap()]);
+        assert_eq!(man(&matches).unwrap(), 0);
+        let page = std::fs::read_to_string(directory.path().join("palisade-run.1")).unwrap();
+        assert!(page.contains("pids\\-limit"));
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            generate(shell, &mut render::tree(), "palisade", &mut script);
+            assert!(
+                String::from_utf8(script).unwrap().contains("pids-limit"),
+                "{shell}"
+            );
+        }
+    }
+}

@@ -26,7 +26,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         print(
             &render::run_verb()
                 .bin_name("palisade run")
-                .render_long_help()
+                .render_help()
                 .to_string(),
         )?;
         return Ok(0);
@@ -94,11 +94,13 @@ fn find_image(request: &Request, caller: &Caller, data: &Path) -> Result<Option<
     } else {
         Ownership::Caller
     };
-    let failed = |error: palisade_rootfs::Error| {
-        Failure::new(
-            error.to_string(),
-            "another image, or host for this machine's own programs",
-        )
+    let failed = |error: palisade_rootfs::Error| match error {
+        palisade_rootfs::Error::NotInStore { name } => Failure::new(
+            format!("image {name} is not on this machine, and palisade does not pull images yet"),
+            format!("skopeo copy docker://{name} oci:DIR:TAG, and run oci:DIR:TAG"),
+        ),
+        // The other errors say themselves what to do.
+        error => Failure::new(error.to_string(), ""),
     };
     let store = Store::open(data).map_err(failed)?;
     store

@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_option_is_in_the_help_of_run() {
-        let help = run_verb().render_long_help().to_string();
+        let help = run_verb().render_help().to_string();
         for option in run::OPTIONS {
             assert!(
                 help.contains(&format!("--{}", option.long)),

@@ -13,6 +13,8 @@ mod limits;
 mod mounts;
 mod protection;
 mod refine;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
