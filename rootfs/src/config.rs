@@ -90,12 +90,23 @@ struct RawConfig {
     entrypoint: Option<Vec<String>>,
     cmd: Option<Vec<String>>,
     working_dir: Option<String>,
-    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
-    volumes: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    exposed_ports: Option<Keys>,
+    volumes: Option<Keys>,
     labels: Option<BTreeMap<String, String>>,
     stop_signal: Option<String>,
     shell: Option<Vec<String>>,
     healthcheck: Option<RawHealthcheck>,
+}
+
+/// The keys of an object whose values say nothing: Go's way to write a set.
+#[derive(Default, Deserialize)]
+#[serde(from = "BTreeMap<String, serde_json::Value>")]
+struct Keys(Vec<String>);
+
+impl From<BTreeMap<String, serde_json::Value>> for Keys {
+    fn from(map: BTreeMap<String, serde_json::Value>) -> Self {
+        Self(map.into_keys().collect())
+    }
 }
 
 #[derive(Deserialize)]
@@ -163,8 +174,8 @@ impl RawConfig {
             entrypoint: self.entrypoint.unwrap_or_default(),
             cmd: self.cmd.unwrap_or_default(),
             working_dir: self.working_dir.unwrap_or_default(),
-            exposed_ports: self.exposed_ports.unwrap_or_default().into_keys().collect(),
-            volumes: self.volumes.unwrap_or_default().into_keys().collect(),
+            exposed_ports: self.exposed_ports.unwrap_or_default().0,
+            volumes: self.volumes.unwrap_or_default().0,
             labels: self.labels.unwrap_or_default(),
             stop_signal: self.stop_signal.filter(|signal| !signal.is_empty()),
             shell: self.shell.unwrap_or_default(),

@@ -77,9 +77,8 @@ impl Merged {
                 continue;
             }
             here.push(&name);
-            let (below, stat) = match self.step(&visible, &here)? {
-                Some(step) => step,
-                None => return Ok(None),
+            let Some((below, stat)) = self.step(&visible, &here)? else {
+                return Ok(None);
             };
             let layer = below[0];
             found = Found {
@@ -254,7 +253,9 @@ mod tests {
     fn layers(count: usize) -> (tempfile::TempDir, Vec<PathBuf>) {
         let dir = tempfile::tempdir().unwrap();
         let paths: Vec<PathBuf> = (0..count).map(|i| dir.path().join(i.to_string())).collect();
-        paths.iter().for_each(|path| fs::create_dir(path).unwrap());
+        for path in &paths {
+            fs::create_dir(path).unwrap();
+        }
         (dir, paths)
     }
 

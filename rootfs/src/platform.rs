@@ -80,7 +80,7 @@ impl Platform {
         let variant = |p: &Self| {
             p.variant
                 .clone()
-                .filter(|v| !v.is_empty() && !(p.architecture == "arm64" && v == "v8"))
+                .filter(|v| !(v.is_empty() || p.architecture == "arm64" && v == "v8"))
         };
         self.os == other.os
             && self.architecture == other.architecture

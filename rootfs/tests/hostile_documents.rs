@@ -134,7 +134,7 @@ fn broken_json_of_each_kind_is_refused() {
         (
             |m| {
                 m["layers"][0]["mediaType"] =
-                    json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+                    json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
             },
             "distributed",
         ),

@@ -299,7 +299,7 @@ fn forged_overlay_attributes_are_left_out() {
 #[test]
 fn huge_and_broken_attributes_are_refused_or_noted() {
     one(Tar::default()
-        .pax(&[("SCHILY.xattr.user.x", &[b'a'; 70_000])])
+        .pax(&[("SCHILY.xattr.user.x", &vec![b'a'; 70_000])])
         .file("x", ""))
     .refused("64 KiB");
     one(Tar::default().pax(&[("SCHILY.xattr.", b"a")]).file("x", "")).refused("name is empty");
@@ -308,7 +308,7 @@ fn huge_and_broken_attributes_are_refused_or_noted() {
     // More than a block of the file system holds, where that is a limit.
     let (scene, root) = unpacked(
         Tar::default()
-            .pax(&[("SCHILY.xattr.user.x", &[b'a'; 60_000])])
+            .pax(&[("SCHILY.xattr.user.x", &vec![b'a'; 60_000])])
             .file("x", "data"),
     );
     assert_eq!(fs::read_to_string(root.join("x")).unwrap(), "data");

@@ -158,7 +158,7 @@ pub(crate) fn publish(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 
 /// Removes what crashed writers left: nobody takes an hour over a small file.
 pub(crate) fn sweep(dir: &Path) {
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let left = entry.file_name().as_encoded_bytes().ends_with(b".tmp");
         let old = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();

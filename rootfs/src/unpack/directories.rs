@@ -66,6 +66,9 @@ pub(crate) enum Beneath<'a> {
     Layers(&'a Merged),
 }
 
+/// A directory's mode, where it has to be set, and its time.
+type Finish = (Option<u32>, (i64, u32));
+
 pub(crate) struct Directories<'a> {
     root: OwnedFd,
     beneath: Beneath<'a>,
@@ -76,7 +79,7 @@ pub(crate) struct Directories<'a> {
     /// Whether the handles kept open include some that a symbolic link led to.
     aliased: bool,
     /// Mode (where it has to be set) and time of each directory, by path without links.
-    finish: HashMap<Vec<u8>, (Option<u32>, Option<(i64, u32)>)>,
+    finish: HashMap<Vec<u8>, Finish>,
     opaque: HashSet<Vec<u8>>,
     depth: usize,
 }
@@ -169,9 +172,7 @@ impl<'a> Directories<'a> {
                 continue;
             }
             let next = join(&here, &name);
-            if next.len() > LONGEST_PATH
-                || next.iter().filter(|&&b| b == b'/').count() >= self.depth
-            {
+            if next.len() > LONGEST_PATH || next.split(|&b| b == b'/').count() > self.depth {
                 return broken("the links in its path lead too deep");
             }
             let link = match rustix::fs::statat(&self.root, &next, AtFlags::SYMLINK_NOFOLLOW) {
@@ -238,8 +239,7 @@ impl<'a> Directories<'a> {
                         .map_err(system("open its parent"))?;
                     let name = &path[at.map_or(0, |at| at + 1)..];
                     let mode = metadata.start_directory(parent.as_fd(), name, &entry)?;
-                    self.finish
-                        .insert(path.to_vec(), (Some(mode), Some(entry.mtime)));
+                    self.finish.insert(path.to_vec(), (Some(mode), entry.mtime));
                     return Ok(None);
                 }
                 _ => {}
@@ -252,8 +252,7 @@ impl<'a> Directories<'a> {
     fn make(&mut self, path: &[u8], mode: u32) -> Result<(), Fault> {
         rustix::fs::mkdirat(&self.root, path, Mode::from_raw_mode(mode | 0o700))
             .map_err(system("make its parent directory"))?;
-        self.finish
-            .insert(path.to_vec(), (Some(mode), Some((0, 0))));
+        self.finish.insert(path.to_vec(), (Some(mode), (0, 0)));
         self.appeared();
         Ok(())
     }
@@ -317,10 +316,10 @@ impl<'a> Directories<'a> {
             }
             self.appeared();
         }
-        let mode = metadata.start_directory(parent.as_fd(), name, entry)?;
-        let as_made = fresh && mode == made && !metadata.is_masked();
+        let wanted = metadata.start_directory(parent.as_fd(), name, entry)?;
+        let as_made = fresh && wanted == made && !metadata.is_masked();
         self.finish
-            .insert(path, ((!as_made).then_some(mode), Some(entry.mtime)));
+            .insert(path, ((!as_made).then_some(wanted), entry.mtime));
         Ok(())
     }
 
@@ -390,10 +389,7 @@ impl<'a> Directories<'a> {
                 rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))
                     .map_err(system("set a directory's mode"))?;
             }
-            if let Some(time) = time {
-                rustix::fs::futimens(&dir, &times(time))
-                    .map_err(system("set a directory's time"))?;
-            }
+            rustix::fs::futimens(&dir, &times(time)).map_err(system("set a directory's time"))?;
         }
         Ok(())
     }

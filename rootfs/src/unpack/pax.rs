@@ -73,7 +73,7 @@ impl Extended {
                 self.mtime = text
                     .as_ref()
                     .map(|_| number::time(value).ok_or_else(bad))
-                    .transpose()?
+                    .transpose()?;
             }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {

@@ -160,7 +160,7 @@ pub(crate) struct Map1 {
 impl Map1 {
     pub(crate) fn extend(&mut self, block: &[u8; BLOCK]) -> Result<(), Fault> {
         self.text.extend_from_slice(block);
-        self.lines += block.iter().filter(|&&b| b == b'\n').count();
+        self.lines += block.split(|&b| b == b'\n').count() - 1;
         if self.wanted.is_none() && self.lines > 0 {
             let first = self.text.split(|&b| b == b'\n').next().unwrap_or_default();
             let count = number::decimal(first).and_then(|count| usize::try_from(count).ok());
@@ -200,6 +200,8 @@ impl Map1 {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
@@ -237,7 +239,9 @@ mod tests {
     #[test]
     fn a_version_1_map_is_read_across_blocks() {
         let mut text = String::from("200\n");
-        (0..200).for_each(|i| text.push_str(&format!("{}\n1\n", i * 10)));
+        for i in 0..200 {
+            writeln!(text, "{}\n1", i * 10).unwrap();
+        }
         let mut bytes = text.into_bytes();
         bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
         let mut map = Map1::default();

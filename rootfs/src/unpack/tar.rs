@@ -345,7 +345,7 @@ impl<R: Input> Reader<R> {
         let link = self.local.link.as_ref().or(self.long_link.as_ref());
         entry
             .link
-            .extend_from_slice(link.map_or_else(|| until_nul(&header[157..257]), |link| link));
+            .extend_from_slice(link.map_or_else(|| until_nul(&header[157..257]), Vec::as_slice));
     }
 
     /// Reads the map of a sparse file, in whichever of its forms.

@@ -145,7 +145,7 @@ impl<'a> Tree<'a> {
         let fd = self.create(parent, name, entry.mode)?;
         if let Some(pieces) = &entry.pieces {
             for &(offset, length) in pieces {
-                self.piece(&fd, offset, length, archive)?;
+                piece(&fd, offset, length, archive)?;
             }
             rustix::fs::ftruncate(&fd, entry.size).map_err(system("make room in the file"))?;
         } else {
@@ -159,28 +159,6 @@ impl<'a> Tree<'a> {
             }
         }
         self.metadata.finish_file(fd.as_fd(), entry)
-    }
-
-    fn piece<R: Input>(
-        &mut self,
-        fd: &OwnedFd,
-        mut offset: u64,
-        mut length: u64,
-        archive: &mut Reader<R>,
-    ) -> Result<(), Fault> {
-        while length > 0 {
-            let chunk = archive.chunk()?;
-            if chunk.is_empty() {
-                return broken("its data ends before its sparse map does");
-            }
-            let chunk = &chunk
-                [..usize::try_from(length).map_or(chunk.len(), |length| length.min(chunk.len()))];
-            let count = rustix::io::pwrite(fd, chunk, offset).map_err(system("write the file"))?;
-            archive.consume(count);
-            offset += count as u64;
-            length -= count as u64;
-        }
-        Ok(())
     }
 
     fn symlink(&mut self, parent: &Directory, name: &[u8], entry: &Entry) -> Result<(), Fault> {
@@ -377,6 +355,28 @@ impl<'a> Tree<'a> {
             result => result.map_err(system("make the whiteout")),
         }
     }
+}
+
+/// Writes one piece of a sparse file.
+fn piece<R: Input>(
+    fd: &OwnedFd,
+    mut offset: u64,
+    mut length: u64,
+    archive: &mut Reader<R>,
+) -> Result<(), Fault> {
+    while length > 0 {
+        let chunk = archive.chunk()?;
+        if chunk.is_empty() {
+            return broken("its data ends before its sparse map does");
+        }
+        let chunk =
+            &chunk[..usize::try_from(length).map_or(chunk.len(), |length| length.min(chunk.len()))];
+        let count = rustix::io::pwrite(fd, chunk, offset).map_err(system("write the file"))?;
+        archive.consume(count);
+        offset += count as u64;
+        length -= count as u64;
+    }
+    Ok(())
 }
 
 /// Takes a path apart. None for the root. A path that leads upwards is refused: no tool that makes layers writes one.
