@@ -10,6 +10,8 @@ mod error;
 mod outcome;
 pub mod receipt;
 mod relay;
+#[cfg(test)]
+mod sample;
 mod signals;
 mod stdio;
 pub mod supervise;

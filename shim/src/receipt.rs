@@ -332,7 +332,7 @@ fn rfc3339(time: SystemTime) -> String {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use palisade_runtime::{Plan, Root};
+    use palisade_runtime::Plan;
     use serde_json::{Value, json};
 
     use super::{Ending, Facts, Image, Policy, Request, To, failed, rfc3339, text};
@@ -353,22 +353,9 @@ mod tests {
             "mounts": [{"destination": "/workspace", "type": "bind", "source": "/tmp/w", "options": ["rbind", "rw"]}],
             "linux": {"resources": {"pids": {"limit": 64}}},
         });
-        Plan {
-            id: "ab".repeat(32),
-            spec: serde_json::from_value(spec).unwrap(),
-            root: Root::Tmpfs {
-                size: 1 << 20,
-                links: Vec::new(),
-            },
-            files: Vec::new(),
-            landlock: None,
-            seccomp: Vec::new(),
-            interactive: false,
-            timeout: Some(Duration::from_millis(1500)),
-            stop_signal: 15,
-            stop_timeout: Duration::from_secs(10),
-            best_effort: false,
-        }
+        let mut plan = crate::sample::plan(serde_json::from_value(spec).unwrap());
+        plan.timeout = Some(Duration::from_millis(1500));
+        plan
     }
 
     #[test]

@@ -248,29 +248,17 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use nix::pty::openpty;
-    use palisade_runtime::{Plan, Root};
+    use palisade_runtime::Plan;
 
     use super::{Caller, Streams};
     use crate::Error;
     use crate::relay::Flow;
 
     fn plan(landlock: bool) -> Plan {
-        Plan {
-            id: "0".repeat(64),
-            spec: oci_spec::runtime::Spec::default(),
-            root: Root::Tmpfs {
-                size: 0,
-                links: Vec::new(),
-            },
-            files: Vec::new(),
-            landlock: landlock.then(Vec::new),
-            seccomp: Vec::new(),
-            interactive: true,
-            timeout: None,
-            stop_signal: 15,
-            stop_timeout: std::time::Duration::ZERO,
-            best_effort: false,
-        }
+        let mut plan = crate::sample::plan(oci_spec::runtime::Spec::default());
+        plan.landlock = landlock.then(Vec::new);
+        plan.interactive = true;
+        plan
     }
 
     fn all(fd: &impl AsFd) -> Caller<'_> {

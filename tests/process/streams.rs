@@ -37,10 +37,7 @@ fn arguments_arrive_byte_for_byte() {
     command.extend(arguments);
     let output = rig.run(&[], &command);
     assert_code(&output, 0);
-    let expected: String = arguments
-        .iter()
-        .map(|argument| format!("<{argument}>"))
-        .collect();
+    let expected = format!("<{}>", arguments.join("><"));
     assert_eq!(text(&output.stdout), expected);
 }
 

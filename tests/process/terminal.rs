@@ -5,30 +5,39 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
-use nix::pty::{Winsize, openpty};
+use nix::fcntl::{OFlag, open};
+use nix::pty::{Winsize, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
+use nix::unistd::Pid;
 use palisade_runtime::terminal::set_window_size;
 
-use crate::rig::{Guard, Rig, assert_code, binary, describe, end, feed, pid, text};
+use crate::rig::{Guard, Rig, assert_code, binary, describe, end, feed, text};
 
-/// The caller's terminal as whoever sits at it sees it, with palisade running in its foreground.
+/// The caller's terminal as whoever sits at it sees it, with palisade run there by a shell.
 struct Screen {
     master: File,
-    slave: OwnedFd,
-    child: Child,
+    shell: Child,
     seen: String,
     _guard: Guard,
 }
 
 impl Screen {
     fn new(rig: &Rig, size: (u16, u16), options: &[&str], command: &[&str]) -> Self {
-        let pty = openpty(None, None).unwrap();
-        resize(&pty.master, size);
-        let stdio = || Stdio::from(pty.slave.try_clone().unwrap());
-        // setsid(1) makes the terminal the controlling one of a new session, as a terminal emulator does.
-        let child = Command::new("setsid")
-            .args(["--ctty", "--wait"])
+        let (master, slave) = pty();
+        resize(&master, size);
+        let stdio = || Stdio::from(slave.try_clone().unwrap());
+        // setsid(1) makes the terminal the controlling one of a new session, as a terminal emulator does. The shell stays,
+        // as the end of a session's leader may throw away what is still on its way to the screen.
+        let shell = Command::new("setsid")
+            .args([
+                "--ctty",
+                "sh",
+                "-c",
+                "\"$@\"; echo \"[ended $?]\"; read -r key",
+                "sh",
+            ])
             .arg(binary())
             .args(["run", "--rm", "--root"])
             .arg(rig.path("store"))
@@ -40,13 +49,12 @@ impl Screen {
             .stderr(stdio())
             .spawn()
             .unwrap();
-        let _guard = Guard::over(&child);
+        let guard = Guard::over(&shell);
         Self {
-            master: pty.master.into(),
-            slave: pty.slave,
-            child,
+            master,
+            shell,
             seen: String::new(),
-            _guard,
+            _guard: guard,
         }
     }
 
@@ -54,7 +62,11 @@ impl Screen {
     #[track_caller]
     fn until(&mut self, text: &str) {
         let mut buffer = [0; 4096];
-        while !self.seen.contains(text) {
+        let mut from = 0;
+        while !self.seen[from..].contains(text) {
+            from = self
+                .seen
+                .floor_char_boundary(self.seen.len().saturating_sub(text.len()));
             match self.master.read(&mut buffer) {
                 Ok(count) if count > 0 => self
                     .seen
@@ -68,21 +80,43 @@ impl Screen {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Waits for palisade's end and returns its exit code; what was on the screen before it is in `seen`.
+    #[track_caller]
+    fn wait(&mut self) -> i32 {
+        self.until("[ended ");
+        self.until("]\r\n");
+        let (seen, rest) = self.seen.rsplit_once("[ended ").unwrap();
+        let code = rest.split(']').next().unwrap().parse().unwrap();
+        self.seen = seen.to_owned();
+        code
+    }
+
     /// Everything on the screen, and the exit code.
+    #[track_caller]
     fn end(mut self) -> (String, i32) {
-        // Held open, so that the screen's content outlasts the last process that wrote to it.
-        let code = self.child.wait().unwrap().code().unwrap_or(-1);
-        drop(self.slave);
-        let mut buffer = [0; 4096];
-        while let Ok(count) = self.master.read(&mut buffer) {
-            if count == 0 {
-                break;
-            }
-            self.seen
-                .push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
+        let code = self.wait();
+        self.press("\n");
+        self.shell.wait().unwrap();
         (self.seen, code)
     }
+
+    /// The palisade that the shell runs.
+    fn palisade(&self) -> Pid {
+        let children = format!("/proc/{0}/task/{0}/children", self.shell.id());
+        let children = std::fs::read_to_string(children).unwrap();
+        Pid::from_raw(children.trim().parse().expect("one child"))
+    }
+}
+
+/// Both sides of a new terminal. Neither passes to what other tests start at the same time, as those of openpty(3) would.
+fn pty() -> (File, File) {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = posix_openpt(flags).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let path = ptsname_r(&master).unwrap();
+    let slave = open(path.as_str(), flags, Mode::empty()).unwrap();
+    (OwnedFd::from(master).into(), slave.into())
 }
 
 fn resize(master: impl AsFd, (ws_row, ws_col): (u16, u16)) {
@@ -98,7 +132,7 @@ fn resize(master: impl AsFd, (ws_row, ws_col): (u16, u16)) {
     .unwrap();
 }
 
-fn flags(termios: &Termios) -> impl PartialEq + std::fmt::Debug {
+fn flags(termios: &Termios) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         termios.input_flags,
         termios.output_flags,
@@ -176,12 +210,16 @@ fn control_d_ends_the_input_and_control_z_is_the_commands() {
 fn an_interactive_shell_has_job_control() {
     let rig = Rig::new();
     let mut screen = Screen::new(&rig, (24, 80), &["-it"], &["sh", "-i"]);
-    screen.press("sleep 1000\n");
-    screen.until("sleep 1000");
+    // A prompt means that the caller's terminal is raw by now and passes every key on.
+    screen.until("$ ");
+    // A key before the job is in the foreground would be the shell's; what is typed does not read "running".
+    screen.press("sh -c 'echo run\"\"ning; exec sleep 1000'\n");
+    screen.until("running");
     screen.press("\u{1a}");
     screen.until("Stopped");
-    screen.press("kill %1; exit 5\n");
-    // The shell may hold back its end once for the stopped job.
+    screen.press("kill -9 %1\nexit 5\n");
+    // The shell refuses once where it has not yet noticed the end of its job.
+    screen.press("exit 5\n");
     let (seen, code) = screen.end();
     assert_eq!(code, 5, "{seen}");
     assert!(!seen.contains("job control turned off"), "{seen}");
@@ -190,6 +228,8 @@ fn an_interactive_shell_has_job_control() {
 #[test]
 fn the_callers_terminal_is_raw_meanwhile_and_restored_after_every_end() {
     let rig = Rig::new();
+    let (_master, untouched) = pty();
+    let before = flags(&tcgetattr(&untouched).unwrap());
     for signal in [None, Some(Signal::SIGTERM), Some(Signal::SIGHUP)] {
         let mut screen = Screen::new(
             &rig,
@@ -198,44 +238,27 @@ fn the_callers_terminal_is_raw_meanwhile_and_restored_after_every_end() {
             &["sh", "-c", "stty -echo; echo ready; exec cat"],
         );
         screen.until("ready");
-        let during = tcgetattr(&screen.slave).unwrap();
+        let during = tcgetattr(&screen.master).unwrap();
         assert!(
             !during
                 .local_flags
                 .intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
         );
-        let palisade = palisade_below(&screen.child);
         match signal {
-            Some(signal) => kill(palisade, signal).unwrap(),
+            Some(signal) => kill(screen.palisade(), signal).unwrap(),
             None => screen.press("\u{4}"),
         }
-        let slave = screen.slave.try_clone().unwrap();
-        let status = screen.child.wait().unwrap();
-        let fresh = openpty(None, None).unwrap();
         assert_eq!(
-            flags(&tcgetattr(&slave).unwrap()),
-            flags(&tcgetattr(&fresh.slave).unwrap()),
+            screen.wait(),
+            signal.map_or(0, |signal| 128 + signal as i32)
+        );
+        assert_eq!(
+            flags(&tcgetattr(&screen.master).unwrap()),
+            before,
             "{signal:?}"
         );
-        assert_eq!(
-            status.code(),
-            Some(signal.map_or(0, |signal| 128 + signal as i32))
-        );
-    }
-}
-
-/// The palisade that setsid(1) runs: itself, where it did not have to fork, else its child.
-fn palisade_below(setsid: &Child) -> nix::unistd::Pid {
-    let children = format!("/proc/{0}/task/{0}/children", setsid.id());
-    let child = std::fs::read_to_string(children)
-        .unwrap_or_default()
-        .split_whitespace()
-        .next()
-        .and_then(|number| number.parse().ok());
-    let name = std::fs::read_to_string(format!("/proc/{}/comm", setsid.id())).unwrap_or_default();
-    match child {
-        Some(number) if name.trim() == "setsid" => nix::unistd::Pid::from_raw(number),
-        _ => pid(setsid),
+        screen.press("\n");
+        screen.shell.wait().unwrap();
     }
 }
 
@@ -285,7 +308,7 @@ fn a_large_output_reaches_the_screen_complete() {
             ],
         );
         screen.until("the last line");
-        let lines = screen.seen.matches("0123456789abcde\r\n").count();
+        let lines = screen.seen.matches("0123456789abcde\r").count();
         assert_eq!(lines, 100_000, "{options:?}");
         assert_eq!(screen.end().1, 0);
     }

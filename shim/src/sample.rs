@@ -1,0 +1,26 @@
+//! A Plan for tests that need one and launch nothing.
+
+use std::time::Duration;
+
+use oci_spec::runtime::Spec;
+use palisade_runtime::{Plan, Root};
+
+pub fn plan(spec: Spec) -> Plan {
+    Plan {
+        id: "ab".repeat(32),
+        spec,
+        root: Root::Tmpfs {
+            size: 1 << 20,
+            links: Vec::new(),
+        },
+        files: Vec::new(),
+        landlock: None,
+        seccomp: Vec::new(),
+        custom_seccomp: false,
+        interactive: false,
+        timeout: None,
+        stop_signal: 15,
+        stop_timeout: Duration::from_secs(10),
+        best_effort: false,
+    }
+}
