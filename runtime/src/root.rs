@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat, stat};
 use nix::unistd::fchdir;
 
 use crate::control::Step;
@@ -22,6 +22,13 @@ use crate::sys;
 pub(crate) struct RootTrees {
     pub(crate) base: Option<OwnedFd>,
     pub(crate) upper: Option<OwnedFd>,
+}
+
+impl RootTrees {
+    /// How many of them become mounts on top of the host's root.
+    fn attached(&self) -> usize {
+        [&self.base, &self.upper].into_iter().flatten().count()
+    }
 }
 
 impl PreparedRoot {
@@ -63,6 +70,7 @@ pub(crate) fn attach<'p>(
             etc,
             upper,
         } => {
+            let own_scratch = matches!(upper, PreparedUpper::Tmpfs { .. });
             let upper = match upper {
                 PreparedUpper::Tmpfs { size } => {
                     let scratch = attach_tmpfs(size, c"0700")?;
@@ -80,6 +88,12 @@ pub(crate) fn attach<'p>(
                 None => false,
             };
             let overlay = overlay(base.as_fd(), lower, upper.as_fd())?;
+            // The overlay holds its layers by itself. A mount left between it and the host's root would take the one
+            // unmount of `pivot` for itself, and the host's tree would stay in sight as "/..".
+            let attached = trees.attached() + usize::from(own_scratch);
+            for _ in 0..attached {
+                umount2(c"/", MntFlags::MNT_DETACH).or_fail(Step::AttachRoot, c"(layers)")?;
+            }
             Ok(Attached {
                 root: attach_mount(overlay)?,
                 has_etc_files,
@@ -232,5 +246,16 @@ pub(crate) fn pivot(root: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
     fchdir(root).or_fail(Step::PivotRoot, c"")?;
     sys::pivot_root_here().or_fail(Step::PivotRoot, c"")?;
     // "." now has the old root stacked on it (pivot_root(2), "pivot_root(".", ".")").
-    umount2(c".", MntFlags::MNT_DETACH).or_fail(Step::PivotRoot, c"(the host's tree)")
+    umount2(c".", MntFlags::MNT_DETACH).or_fail(Step::PivotRoot, c"(the host's tree)")?;
+    // Whatever was still mounted on the root would be what "/.." leads to.
+    let above = stat(c"/..").or_fail(Step::PivotRoot, c"/..")?;
+    let root = fstat(root).or_fail(Step::PivotRoot, c"/")?;
+    if (above.st_dev, above.st_ino) != (root.st_dev, root.st_ino) {
+        return Err(Failure {
+            step: Step::PivotRoot,
+            errno: Errno::EBUSY,
+            subject: c"(the host's tree is still there)",
+        });
+    }
+    Ok(())
 }
