@@ -68,7 +68,7 @@ fn measure(
     let (bytes, entries) = work()?;
     let (wall, cpu) = (
         start.elapsed().as_secs_f64(),
-        (self::cpu()? - cpu).as_secs_f64(),
+        self::cpu()?.saturating_sub(cpu).as_secs_f64(),
     );
     println!(r#"{{"wall": {wall:.4}, "cpu": {cpu:.4}, "bytes": {bytes}, "entries": {entries}}}"#);
     Ok(())
