@@ -84,10 +84,7 @@ mod tests {
                 .render_help();
             let help = help.to_string();
             let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-            text.push_str(&format!(
-                "\n## {name}\n\n```text\n{}\n```\n",
-                lines.join("\n")
-            ));
+            text.extend(["\n## ", name, "\n\n```text\n", &lines.join("\n"), "\n```\n"]);
         };
         add("palisade", &tree);
         for verb in tree

@@ -155,9 +155,8 @@ fn execute(
             Ok(outcome.code)
         }
         Err(error) => {
-            if !matches!(error.exit_code(), 126 | 127) {
-                drop(cidfile);
-            } else {
+            // The command was missing, but the sandbox was there.
+            if matches!(error.exit_code(), 126 | 127) {
                 cidfile.keep();
             }
             Err(

@@ -42,10 +42,10 @@ fn matched(
         command.bin_name(format!("palisade {name}"))
     };
     let whole = name == "palisade" && !verb.is_empty();
-    let argv = std::iter::once(OsString::from(name))
+    let words = std::iter::once(OsString::from(name))
         .chain(whole.then_some(verb))
         .chain(args);
-    match command.try_get_matches_from(argv) {
+    match command.try_get_matches_from(words) {
         Ok(matches) => action(&matches),
         Err(error) => {
             // Help and version go to standard output and are no failure; docker's code for a usage error is 125.

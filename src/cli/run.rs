@@ -7,7 +7,7 @@ use crate::failure::Failure;
 
 /// What stands on the line after `palisade run`, before anything of it is understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)] // Each field is the option of the same name in OPTIONS, which says what it is.
+#[allow(missing_docs, clippy::struct_excessive_bools)] // Each field is the option of the same name in OPTIONS, which says what it is.
 pub struct RunArguments {
     pub annotation: Vec<OsString>,
     pub best_effort: bool,

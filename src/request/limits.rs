@@ -28,14 +28,23 @@ pub struct Limits {
     pub cpuset_cpus: Option<String>,
     /// Memory nodes that may be used.
     pub cpuset_mems: Option<String>,
-    /// Processes and threads; `Some(None)` for no bound.
-    pub pids: Option<Option<u64>>,
+    /// Processes and threads.
+    pub pids: Option<Pids>,
     /// Bytes of /dev/shm.
     pub shm: Option<u64>,
     /// `--ulimit`, by name as policies have them.
     pub ulimits: Vec<(String, Rlimit)>,
     /// Preference of the out-of-memory killer.
     pub oom_score_adj: Option<i32>,
+}
+
+/// `--pids-limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pids {
+    /// At most so many.
+    Most(u64),
+    /// No bound.
+    Unlimited,
 }
 
 /// `--memory-swap`.
@@ -224,7 +233,7 @@ fn cpus(typed: Option<OsString>) -> Result<Option<f64>, Failure> {
         .to_str()
         .filter(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
     match plain.and_then(|text| text.parse::<f64>().ok()) {
-        Some(cpus) if cpus == 0.0 => Ok(None),
+        Some(0.0) => Ok(None),
         Some(cpus) if (0.01..=65_536.0).contains(&cpus) => Ok(Some(cpus)),
         _ => Err(wrong(
             "--cpus",
@@ -235,11 +244,11 @@ fn cpus(typed: Option<OsString>) -> Result<Option<f64>, Failure> {
     }
 }
 
-fn pids(typed: Option<OsString>) -> Result<Option<Option<u64>>, Failure> {
+fn pids(typed: Option<OsString>) -> Result<Option<Pids>, Failure> {
     let Some(typed) = typed else { return Ok(None) };
     match typed.to_str().and_then(|text| text.parse::<i64>().ok()) {
-        Some(-1 | 0) => Ok(Some(None)),
-        Some(number) if number > 0 => Ok(Some(Some(number.unsigned_abs()))),
+        Some(-1 | 0) => Ok(Some(Pids::Unlimited)),
+        Some(number) if number > 0 => Ok(Some(Pids::Most(number.unsigned_abs()))),
         _ => Err(wrong(
             "--pids-limit",
             &typed,

@@ -11,10 +11,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use palisade_policies::NetworkMode;
+use palisade_policies::{NetworkMode, RootMode};
 use palisade_rootfs::{Platform, Reference};
 
-pub use limits::{Limits, Swap};
+pub use limits::{Limits, Pids, Swap};
 pub use mounts::{Bind, Mount, Tmpfs, sandbox_path};
 pub use protection::{Protection, Seccomp};
 pub use text::signal;
@@ -25,6 +25,7 @@ use crate::failure::Failure;
 
 /// A run as it was asked for.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is a switch of the command line.
 pub struct Request {
     /// The image.
     pub image: Reference,
@@ -53,7 +54,7 @@ pub struct Request {
     /// `-v`, `--mount`, `--tmpfs` and `--device`, in the order given.
     pub mounts: Vec<Mount>,
     /// `--read-only`.
-    pub read_only: Option<bool>,
+    pub root_mode: Option<RootMode>,
     /// `--rm`.
     pub remove: bool,
     /// `--user`.
@@ -150,7 +151,13 @@ impl Request {
             })?,
             stop_timeout: optional(arguments.stop_timeout, |v| text::stop_timeout(&v))?,
             mounts: mounts::understand(arguments.mounts, arguments.device, caller)?,
-            read_only: arguments.read_only,
+            root_mode: arguments.read_only.map(|yes| {
+                if yes {
+                    RootMode::ReadOnly
+                } else {
+                    RootMode::Writable
+                }
+            }),
             remove: arguments.remove,
             user: optional(arguments.user, |v| text::utf8("--user", v))?
                 .filter(|user| !user.is_empty()),

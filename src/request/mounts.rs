@@ -229,86 +229,51 @@ fn volume(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
     Ok(Mount::Bind(bind))
 }
 
+/// The fields of `--mount`.
+struct Long {
+    kind: &'static str,
+    source: Option<String>,
+    destination: Option<PathBuf>,
+    read_only: bool,
+    recursive: bool,
+    size: Option<u64>,
+    mode: Option<u32>,
+}
+
 fn mount(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
-    let option = "--mount";
-    let wrong = |why: String| {
+    let wrong = |why: &str| {
         Failure::usage(
-            format!("{option} {typed}: {why}"),
+            format!("--mount {typed}: {why}"),
             "--mount type=bind,src=./dir,dst=/workspace,ro or --mount type=tmpfs,dst=/cache,tmpfs-size=64m",
         )
     };
-    let (mut kind, mut source, mut destination) = ("volume", None, None);
-    let mut read_only = false;
-    let mut recursive = true;
-    let (mut size, mut mode) = (None, 0o1777);
-    let mut tmpfs_only = None;
+    let mut long = Long {
+        kind: "volume",
+        source: None,
+        destination: None,
+        read_only: false,
+        recursive: true,
+        size: None,
+        mode: None,
+    };
     for field in fields(typed) {
         let (key, value) = field
             .split_once('=')
             .map_or((field.as_str(), None), |(key, value)| (key, Some(value)));
-        let needed = || {
-            value
-                .filter(|v| !v.is_empty())
-                .ok_or_else(|| wrong(format!("{key} needs a value")))
-        };
-        match key {
-            "type" => {
-                kind = match needed()? {
-                    "bind" => "bind",
-                    "tmpfs" => "tmpfs",
-                    "volume" => "volume",
-                    other => return Err(wrong(format!("type `{other}` does not exist here"))),
-                }
-            }
-            "source" | "src" => source = Some(needed()?.to_owned()),
-            "target" | "destination" | "dst" => destination = Some(target(option, needed()?)?),
-            "readonly" | "ro" => {
-                read_only = match value {
-                    None | Some("true" | "1") => true,
-                    Some("false" | "0") => false,
-                    Some(_) => return Err(wrong(format!("{key} is true or false"))),
-                }
-            }
-            "bind-recursive" => {
-                recursive = match needed()? {
-                    "enabled" | "writable" | "readonly" => true,
-                    "disabled" => false,
-                    _ => return Err(wrong("bind-recursive is enabled or disabled".to_owned())),
-                }
-            }
-            "bind-nonrecursive" => recursive = !matches!(value, None | Some("true" | "1")),
-            "bind-propagation" => {
-                if !matches!(needed()?, "private" | "rprivate") {
-                    return Err(wrong(
-                        "mounts are private: nothing mounted inside reaches the host".to_owned(),
-                    ));
-                }
-            }
-            "consistency" => {}
-            "tmpfs-size" => {
-                size = Some(
-                    parse_size(needed()?)
-                        .filter(|&n| n > 0)
-                        .ok_or_else(|| wrong("tmpfs-size is a size such as 64m".to_owned()))?,
-                );
-                tmpfs_only = Some(key.to_owned());
-            }
-            "tmpfs-mode" => {
-                mode = octal(needed()?).ok_or_else(|| {
-                    wrong("tmpfs-mode is an octal number such as 1777".to_owned())
-                })?;
-                tmpfs_only = Some(key.to_owned());
-            }
-            _ => return Err(wrong(format!("unknown key `{key}`"))),
+        match long.set(key, value) {
+            Ok(()) => {}
+            Err(Odd::Field(why)) => return Err(wrong(&why)),
+            Err(Odd::Target(failure)) => return Err(failure),
         }
     }
-    let destination = destination.ok_or_else(|| wrong("dst is missing".to_owned()))?;
-    if let Some(key) = tmpfs_only.filter(|_| kind != "tmpfs") {
-        return Err(wrong(format!("{key} belongs to type=tmpfs")));
+    let destination = long.destination.ok_or_else(|| wrong("dst is missing"))?;
+    if long.kind != "tmpfs" && (long.size.is_some() || long.mode.is_some()) {
+        return Err(wrong("tmpfs-size and tmpfs-mode belong to type=tmpfs"));
     }
-    match (kind, source) {
+    let (read_only, recursive) = (long.read_only, long.recursive);
+    match (long.kind, long.source) {
         ("bind", Some(source)) => {
-            let source = host_path(option, &source, caller)?;
+            let source = host_path("--mount", &source, caller)?;
             Ok(Mount::Bind(Bind {
                 source,
                 destination,
@@ -317,21 +282,84 @@ fn mount(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
                 create: false,
             }))
         }
-        ("bind", None) => Err(wrong("src is missing".to_owned())),
+        ("bind", None) => Err(wrong("src is missing")),
         ("tmpfs", None) => Ok(Mount::Tmpfs(Tmpfs {
             destination,
-            size,
+            size: long.size,
             inodes: None,
-            mode,
+            mode: long.mode.unwrap_or(0o1777),
             exec: false,
             read_only,
             owner: (None, None),
         })),
-        ("tmpfs", Some(_)) => Err(wrong("a tmpfs has no src".to_owned())),
+        ("tmpfs", Some(_)) => Err(wrong("a tmpfs has no src")),
         (_, None) if !read_only => Ok(Mount::Anonymous(destination)),
         _ => Err(wrong(
-            "named volumes do not exist yet; use type=bind with a directory".to_owned(),
+            "named volumes do not exist yet; use type=bind with a directory",
         )),
+    }
+}
+
+/// Why a field of `--mount` is refused.
+enum Odd {
+    Field(String),
+    Target(Failure),
+}
+
+impl Long {
+    fn set(&mut self, key: &str, value: Option<&str>) -> Result<(), Odd> {
+        let wrong = |why: &str| Odd::Field(why.to_owned());
+        let needed = || {
+            value
+                .filter(|v| !v.is_empty())
+                .ok_or_else(|| Odd::Field(format!("{key} needs a value")))
+        };
+        let truth = || match value {
+            None | Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(_) => Err(Odd::Field(format!("{key} is true or false"))),
+        };
+        match key {
+            "type" => {
+                self.kind = match needed()? {
+                    "bind" => "bind",
+                    "tmpfs" => "tmpfs",
+                    "volume" => "volume",
+                    other => return Err(Odd::Field(format!("type `{other}` does not exist here"))),
+                }
+            }
+            "source" | "src" => self.source = Some(needed()?.to_owned()),
+            "target" | "destination" | "dst" => {
+                self.destination = Some(target("--mount", needed()?).map_err(Odd::Target)?);
+            }
+            "readonly" | "ro" => self.read_only = truth()?,
+            "bind-recursive" => {
+                self.recursive = match needed()? {
+                    "enabled" | "writable" | "readonly" => true,
+                    "disabled" => false,
+                    _ => return Err(wrong("bind-recursive is enabled or disabled")),
+                }
+            }
+            "bind-nonrecursive" => self.recursive = !truth()?,
+            "bind-propagation" if matches!(needed()?, "private" | "rprivate") => {}
+            "bind-propagation" => {
+                return Err(wrong(
+                    "mounts are private: nothing mounted inside reaches the host",
+                ));
+            }
+            "consistency" => {}
+            "tmpfs-size" => {
+                let size = parse_size(needed()?).filter(|&n| n > 0);
+                self.size = Some(size.ok_or_else(|| wrong("tmpfs-size is a size such as 64m"))?);
+            }
+            "tmpfs-mode" => {
+                let mode = octal(needed()?)
+                    .ok_or_else(|| wrong("tmpfs-mode is an octal number such as 1777"))?;
+                self.mode = Some(mode);
+            }
+            _ => return Err(Odd::Field(format!("unknown key `{key}`"))),
+        }
+        Ok(())
     }
 }
 
@@ -385,7 +413,7 @@ fn tmpfs(typed: &str) -> Result<Mount, Failure> {
         match key {
             "size" => tmpfs.size = Some(parse_size(value).filter(|&n| n > 0).ok_or_else(bad)?),
             "nr_inodes" => {
-                tmpfs.inodes = Some(parse_size(value).filter(|&n| n > 0).ok_or_else(bad)?)
+                tmpfs.inodes = Some(parse_size(value).filter(|&n| n > 0).ok_or_else(bad)?);
             }
             "mode" => tmpfs.mode = octal(value).ok_or_else(bad)?,
             "uid" => tmpfs.owner.0 = Some(value.parse().map_err(|_| bad())?),

@@ -37,7 +37,7 @@ pub fn duration(option: &str, typed: &OsStr) -> Result<Duration, Failure> {
 
 /// Seconds as docker has them, where -1 means for ever, or a time with a unit.
 pub fn stop_timeout(typed: &OsStr) -> Result<Duration, Failure> {
-    const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+    const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
     if typed == "-1" {
         return Ok(FOR_EVER);
     }

@@ -62,7 +62,7 @@ impl HostTree {
     }
 
     /// Files of the minimal /etc beside those of every sandbox.
-    pub fn files(&self) -> Vec<File> {
+    pub fn files() -> Vec<File> {
         vec![
             file(
                 "/etc/nsswitch.conf",

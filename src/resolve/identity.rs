@@ -228,7 +228,6 @@ fn mode(request: &Request, caller: &Caller, needs_range: bool) -> Result<Mode, F
             "--userns auto, which takes ids that nobody has; or an ordinary user",
         )),
         _ if caller.is_real_root() => Ok(Mode::Foreign),
-        Userns::Single => Ok(Mode::Single),
         Userns::Range if has_range => Ok(Mode::Range),
         Userns::Range => Err(Failure::new(
             format!("--userns range: user {} has no ids to hand out", caller.uid),
@@ -236,7 +235,7 @@ fn mode(request: &Request, caller: &Caller, needs_range: bool) -> Result<Mode, F
              and /etc/subgid; or --userns single",
         )),
         Userns::Auto if needs_range && has_range => Ok(Mode::Range),
-        Userns::Auto => Ok(Mode::Single),
+        Userns::Auto | Userns::Single => Ok(Mode::Single),
     }
 }
 

@@ -12,7 +12,7 @@ use palisade_policies::{IoLimit, Policy, Rlimit};
 
 use crate::caller::Caller;
 use crate::failure::Failure;
-use crate::request::{Request, Swap};
+use crate::request::{Pids, Request, Swap};
 
 /// Microseconds in which `cpus` is counted.
 const PERIOD: u64 = 100_000;
@@ -197,7 +197,7 @@ pub fn refine(policy: &mut Policy, request: &Request) {
     limits.memory = asked.memory.or(limits.memory);
     match (asked.swap, asked.memory) {
         (Some(Swap::Total(total)), Some(memory)) => {
-            limits.swap = Some(total.saturating_sub(memory))
+            limits.swap = Some(total.saturating_sub(memory));
         }
         (Some(Swap::Unlimited), _) => limits.swap = None,
         _ => {}
@@ -207,7 +207,11 @@ pub fn refine(policy: &mut Policy, request: &Request) {
         limits.cpus = None;
     }
     limits.cpuset = asked.cpuset_cpus.clone().or(limits.cpuset.take());
-    limits.pids = asked.pids.unwrap_or(limits.pids);
+    match asked.pids {
+        Some(Pids::Most(number)) => limits.pids = Some(number),
+        Some(Pids::Unlimited) => limits.pids = None,
+        None => {}
+    }
     limits.shm = asked.shm.unwrap_or(limits.shm);
     for (name, limit) in &asked.ulimits {
         limits.rlimits.insert(

@@ -26,6 +26,9 @@ use palisade_policies::{NetworkMode, Policy, RootMode};
 use palisade_rootfs::{Image, ImageConfig, Users};
 use palisade_runtime::{File, Plan, Root, Upper};
 
+use host::HostTree;
+use identity::Identity;
+
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::request::{Request, Seccomp, signal};
@@ -100,8 +103,8 @@ pub fn resolve(
         &mut files,
     );
     files.extend(host::names(&hostname, network_is_hosts));
-    if let Source::Host(tree) = source {
-        files.extend(tree.files());
+    if matches!(source, Source::Host(_)) {
+        files.extend(HostTree::files());
     }
 
     let places = mounts::resolve(&mounts::Inputs {
@@ -125,23 +128,7 @@ pub fn resolve(
         hostname: &hostname,
         home: &accounts.home,
     });
-    let capabilities = protection::capabilities(policy)?;
-    let rlimits = limits::rlimits(request, policy, caller)?;
-
-    let mut user = SpecUser::default();
-    user.set_uid(identity.uid).set_gid(identity.gid);
-    user.set_additional_gids((!identity.groups.is_empty()).then(|| identity.groups.clone()));
-    let mut process = Process::default();
-    process
-        .set_terminal(Some(request.tty))
-        .set_user(user)
-        .set_args(Some(args))
-        .set_env(Some(env))
-        .set_cwd(cwd)
-        .set_capabilities(Some(capabilities))
-        .set_rlimits(Some(rlimits))
-        .set_no_new_privileges(Some(true))
-        .set_oom_score_adj(request.limits.oom_score_adj);
+    let process = process(request, policy, caller, &identity, args, env, cwd)?;
 
     let mut linux = Linux::default();
     linux
@@ -162,7 +149,7 @@ pub fn resolve(
         .set_process(Some(process))
         .set_hostname(Some(hostname))
         .set_domainname(request.domainname.clone())
-        .set_mounts(Some(places.mounts))
+        .set_mounts(Some(places.list))
         .set_linux(Some(linux))
         .set_annotations(Some(annotations(request, policy)));
 
@@ -188,6 +175,32 @@ pub fn resolve(
             best_effort: request.protection.best_effort,
         },
     })
+}
+
+fn process(
+    request: &Request,
+    policy: &Policy,
+    caller: &Caller,
+    identity: &Identity,
+    args: Vec<String>,
+    env: Vec<String>,
+    cwd: PathBuf,
+) -> Result<Process, Failure> {
+    let mut user = SpecUser::default();
+    user.set_uid(identity.uid).set_gid(identity.gid);
+    user.set_additional_gids((!identity.groups.is_empty()).then(|| identity.groups.clone()));
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(request.tty))
+        .set_user(user)
+        .set_args(Some(args))
+        .set_env(Some(env))
+        .set_cwd(cwd)
+        .set_capabilities(Some(protection::capabilities(policy)?))
+        .set_rlimits(Some(limits::rlimits(request, policy, caller)?))
+        .set_no_new_privileges(Some(true))
+        .set_oom_score_adj(request.limits.oom_score_adj);
+    Ok(process)
 }
 
 /// Every namespace but those that are the host's on request.

@@ -34,8 +34,8 @@ pub struct Inputs<'a> {
 /// The list, and what follows from it.
 #[derive(Debug, Default)]
 pub struct Mounts {
-    /// In order.
-    pub mounts: Vec<SpecMount>,
+    /// The mounts, in order.
+    pub list: Vec<SpecMount>,
     /// What Landlock grants on mounts that the policy does not know.
     pub rules: Vec<PathRule>,
     /// Missing sources, to be made.
@@ -45,22 +45,31 @@ pub struct Mounts {
 /// All mounts.
 pub fn resolve(inputs: &Inputs<'_>) -> Result<Mounts, Failure> {
     let mut all = Mounts::default();
-    if let Some(tree) = inputs.host {
-        for path in &tree.shown {
-            all.mounts.push(new(
-                path,
-                "bind",
-                path,
-                words(&["rbind", "ro", "nosuid", "nodev"]),
-            ));
-        }
+    for path in inputs.host.iter().flat_map(|tree| &tree.shown) {
+        all.list.push(new(
+            path,
+            "bind",
+            path,
+            words(&["rbind", "ro", "nosuid", "nodev"]),
+        ));
     }
-    all.mounts.extend(system(inputs.policy, inputs.identity));
+    all.list.extend(system(inputs.policy, inputs.identity));
+    let mut placed = policy_tmpfs(inputs);
+    image_volumes(inputs, &mut placed, &mut all.rules)?;
+    for mount in &inputs.request.mounts {
+        let (made, access) = asked(mount, inputs, &mut all.create)?;
+        all.rules.push(rule(mount.destination(), access));
+        placed.push(made);
+    }
     // A stable sort: what lies inside something else is mounted after it, whatever the order on the line.
-    let mut placed: Vec<(usize, SpecMount)> = Vec::new();
-    let mut place = |destination: &Path, mount: SpecMount| {
-        placed.push((destination.components().count(), mount))
-    };
+    placed.sort_by_key(|mount| mount.destination().components().count());
+    all.list.extend(placed);
+    Ok(all)
+}
+
+/// What is in memory by the policy.
+fn policy_tmpfs(inputs: &Inputs<'_>) -> Vec<SpecMount> {
+    let mut mounts = Vec::new();
     for tmpfs in &inputs.policy.filesystem.tmpfs {
         let home = tmpfs.path == "~" || Path::new(&tmpfs.path) == inputs.home;
         let destination = expand(&tmpfs.path, inputs.home);
@@ -75,79 +84,81 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Mounts, Failure> {
         if let Some(inodes) = tmpfs.inodes {
             options.push(format!("nr_inodes={inodes}"));
         }
-        let shared = destination == Path::new("/tmp") || destination == Path::new("/var/tmp");
-        options.push(if shared {
-            "mode=1777".to_owned()
+        if destination == Path::new("/tmp") || destination == Path::new("/var/tmp") {
+            options.push("mode=1777".to_owned());
         } else {
-            "mode=0755".to_owned()
-        });
-        if !shared {
+            options.push("mode=0755".to_owned());
             own(&mut options, inputs.identity);
         }
-        place(&destination, new(&destination, "tmpfs", "tmpfs", options));
+        mounts.push(new(&destination, "tmpfs", "tmpfs", options));
     }
-    let anonymous = |destination: &Path| {
-        let mut options = words(&["nosuid", "nodev", "tmpcopyup"]);
-        options.push(format!("size={}", inputs.policy.filesystem.scratch_size));
-        options.push("mode=0755".to_owned());
-        own(&mut options, inputs.identity);
-        new(destination, "tmpfs", "tmpfs", options)
-    };
+    mounts
+}
+
+/// What the image declares as volumes: memory that starts with what the image has there.
+fn image_volumes(
+    inputs: &Inputs<'_>,
+    placed: &mut Vec<SpecMount>,
+    rules: &mut Vec<PathRule>,
+) -> Result<(), Failure> {
     for volume in &inputs.config.volumes {
         let destination = sandbox_path("the image's VOLUME", volume.as_ref())?;
-        let system = ["/", "/proc", "/dev", "/sys"]
+        let belongs_to_sandbox = ["/", "/proc", "/dev", "/sys"]
             .iter()
             .any(|path| destination == Path::new(path));
-        if system || destination.starts_with("/proc") {
+        if belongs_to_sandbox || destination.starts_with("/proc") {
+            let shown = destination.display();
             return Err(Failure::new(
-                format!(
-                    "the image declares a VOLUME on {}, which belongs to the sandbox",
-                    destination.display()
-                ),
+                format!("the image declares a VOLUME on {shown}, which belongs to the sandbox"),
                 "an image without it",
             ));
         }
-        if !taken(inputs.request, &destination) {
-            all.rules.push(rule(&destination, Access::WriteExec));
-            place(&destination, anonymous(&destination));
+        // Two spellings of one place are one volume.
+        if !taken(inputs.request, &destination)
+            && placed
+                .iter()
+                .all(|mount| mount.destination() != &destination)
+        {
+            rules.push(rule(&destination, Access::WriteExec));
+            placed.push(anonymous(inputs, &destination));
         }
     }
-    for mount in &inputs.request.mounts {
-        let destination = mount.destination();
-        let (mount, access) = match mount {
-            Mount::Bind(wanted) => {
-                let mount = bind(wanted, inputs.identity, &mut all.create)?;
-                (
-                    mount,
-                    if wanted.read_only {
-                        Access::ReadExec
-                    } else {
-                        Access::WriteExec
-                    },
-                )
-            }
-            Mount::Tmpfs(wanted) => (
-                tmpfs(wanted, inputs),
-                if wanted.read_only {
-                    Access::ReadExec
-                } else {
-                    Access::WriteExec
-                },
-            ),
-            Mount::Anonymous(destination) => (anonymous(destination), Access::WriteExec),
-            Mount::Device {
-                source,
-                destination,
-                read_only,
-            } => (device(source, destination, *read_only)?, Access::WriteFiles),
-        };
-        all.rules.push(rule(destination, access));
-        place(destination, mount);
-    }
-    placed.sort_by_key(|(depth, _)| *depth);
-    all.mounts
-        .extend(placed.into_iter().map(|(_, mount)| mount));
-    Ok(all)
+    Ok(())
+}
+
+/// What was asked for on the line, and what Landlock grants there.
+fn asked(
+    mount: &Mount,
+    inputs: &Inputs<'_>,
+    create: &mut Vec<PathBuf>,
+) -> Result<(SpecMount, Access), Failure> {
+    let access = |read_only: bool| {
+        if read_only {
+            Access::ReadExec
+        } else {
+            Access::WriteExec
+        }
+    };
+    Ok(match mount {
+        Mount::Bind(wanted) => (
+            bind(wanted, inputs.identity, create)?,
+            access(wanted.read_only),
+        ),
+        Mount::Tmpfs(wanted) => (tmpfs(wanted, inputs), access(wanted.read_only)),
+        Mount::Anonymous(destination) => (anonymous(inputs, destination), access(false)),
+        Mount::Device {
+            source,
+            destination,
+            read_only,
+        } => (device(source, destination, *read_only)?, Access::WriteFiles),
+    })
+}
+
+fn anonymous(inputs: &Inputs<'_>, destination: &Path) -> SpecMount {
+    let mut options = words(&["nosuid", "nodev", "tmpcopyup", "mode=0755"]);
+    options.push(format!("size={}", inputs.policy.filesystem.scratch_size));
+    own(&mut options, inputs.identity);
+    new(destination, "tmpfs", "tmpfs", options)
 }
 
 /// The file systems of every sandbox.

@@ -1,6 +1,6 @@
 //! Options over the policy: what was asked for on the command line becomes part of it, if the policy allows that.
 
-use palisade_policies::{Flags, Pins, Policy, RootMode};
+use palisade_policies::{Flags, Pins, Policy};
 
 use super::limits;
 use crate::failure::Failure;
@@ -21,11 +21,7 @@ pub fn refine(
     refined.timeout = request.timeout.or(refined.timeout);
     refined.stop_timeout = request.stop_timeout.unwrap_or(refined.stop_timeout);
     refined.network.mode = request.network.unwrap_or(refined.network.mode);
-    refined.filesystem.root = match request.read_only {
-        Some(true) => RootMode::ReadOnly,
-        Some(false) => RootMode::Writable,
-        None => refined.filesystem.root,
-    };
+    refined.filesystem.root = request.root_mode.unwrap_or(refined.filesystem.root);
     capabilities(&mut refined, request);
     if policy.flags == Flags::TightenOnly {
         if let Some(option) = loosens(request) {
