@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
-use nix::unistd::{Uid, getegid, geteuid};
+use nix::unistd::{getegid, geteuid};
 
 use crate::failure::Failure;
 
@@ -66,12 +66,10 @@ impl Caller {
                 .reserved
                 .extend(ranges_of(&read_table("/etc/subgid"), |_| true));
         } else if ranges && has_map_helpers() {
-            let name = nix::unistd::User::from_uid(Uid::from_raw(caller.uid))
-                .ok()
-                .flatten()
-                .map(|user| user.name);
+            let passwd = read_table("/etc/passwd");
+            let name = name_of(&passwd, caller.uid);
             let number = caller.uid.to_string();
-            let mine = |owner: &str| owner == number || name.as_deref() == Some(owner);
+            let mine = |owner: &str| owner == number || name == Some(owner);
             caller.subordinate_uids = ranges_of(&read_table("/etc/subuid"), mine);
             caller.subordinate_gids = ranges_of(&read_table("/etc/subgid"), mine);
         }
@@ -115,6 +113,15 @@ impl Caller {
 fn read_table(path: &str) -> String {
     // An unreadable table grants nothing.
     std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The name of a user in passwd(5). getpwuid(3) would load the host's NSS libraries, which crashes a static program.
+fn name_of(passwd: &str, uid: u32) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
 }
 
 fn has_map_helpers() -> bool {
@@ -167,6 +174,14 @@ mod tests {
                 }
             ]
         );
+    }
+
+    #[test]
+    fn a_user_is_named_as_passwd_has_it_or_not_at_all() {
+        let passwd = "root:x:0:0::/:/bin/sh\n:x:7:7:::\nodd\nme:x:1000:100::/home/me:/bin/sh\n";
+        assert_eq!(name_of(passwd, 1000), Some("me"));
+        assert_eq!(name_of(passwd, 0), Some("root"));
+        assert_eq!((name_of(passwd, 7), name_of(passwd, 54321)), (None, None));
     }
 
     #[test]

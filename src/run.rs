@@ -88,7 +88,7 @@ fn find_image(request: &Request, caller: &Caller, data: &Path) -> Result<Option<
         return Ok(None);
     }
     // Only root may give files the owners that the image says, and only with ids that stand for them in the sandbox.
-    let kept = caller.is_real_root() || request.userns == Userns::Host;
+    let kept = caller.is_real_root() || (caller.is_root() && request.userns == Userns::Host);
     let ownership = if kept {
         Ownership::Kept
     } else {
@@ -99,14 +99,33 @@ fn find_image(request: &Request, caller: &Caller, data: &Path) -> Result<Option<
             format!("image {name} is not on this machine, and palisade does not pull images yet"),
             format!("skopeo copy docker://{name} oci:DIR:TAG, and run oci:DIR:TAG"),
         ),
-        // The other errors say themselves what to do.
-        error => Failure::new(error.to_string(), ""),
+        error => Failure::new(error.to_string(), image_remedy(&error)),
     };
     let store = Store::open(data).map_err(failed)?;
     store
         .resolve(&request.image, &request.platform, ownership)
         .map(Some)
         .map_err(failed)
+}
+
+/// What to do about an image that cannot be had.
+fn image_remedy(error: &palisade_rootfs::Error) -> &'static str {
+    use palisade_rootfs::Error;
+    match error {
+        Error::Store { .. } => "--root DIR with a directory of your own",
+        Error::Platform { .. } => "--platform with one that it is for",
+        Error::Unsupported { .. } => "skopeo copy, which changes an image from one form to another",
+        Error::DigestMismatch { .. }
+        | Error::SizeMismatch { .. }
+        | Error::Json { .. }
+        | Error::Layer { .. }
+        | Error::Limit { .. }
+        | Error::Config { .. } => "fetch or build the image again; nothing of it was kept",
+        Error::NoSuchImage { .. } => "a tag that it has, after a colon",
+        _ => {
+            "check the path and who may read it; skopeo copy docker://NAME oci:DIR:TAG brings an image to disk"
+        }
+    }
 }
 
 /// Does what the plan needs on the host, runs it, and undoes it.
