@@ -86,8 +86,7 @@ fn confine<'p>(
         sys::setrlimit(*limit).or_fail(Step::Rlimit, name)?;
     }
     for signal in &prepared.ignored_signals {
-        // Signals that the C library keeps for itself cannot be set, and are not ignored either.
-        let _ = sys::reset_signal(*signal);
+        sys::reset_signal(*signal).or_fail(Step::ProcessFlags, c"(signal actions)")?;
     }
     SigSet::empty()
         .thread_set_mask()

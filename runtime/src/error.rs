@@ -140,6 +140,7 @@ impl Error {
                 )
             }
             Self::Setup { step, errno, .. } => step.advice(*errno).map(Into::into),
+            Self::Cgroup(_) => Some("--best-effort goes on with what can be had; palisade as root can always limit".into()),
             _ => None,
         }
     }

@@ -53,6 +53,7 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         .checked_sub(1)
         .map(|below| sys::close_range(0, below, 0));
     let _ = sys::close_range(control + 1, u32::MAX, 0);
+    sys::release_program();
     supervise(init.control.as_fd(), command.pid)
 }
 
@@ -113,7 +114,7 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
     let root::Attached {
         root,
         has_etc_files,
-    } = root::attach(&prepared.root, &prepared.files, &trees)?;
+    } = root::attach(&prepared.root, &prepared.files, &mut trees)?;
     let mut tree = Tree {
         entered: None,
         root,

@@ -86,6 +86,7 @@ pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
     if prepared.needs_supervisor() {
         assist(&prepared, &sandbox)?;
     }
+    sys::release_program();
     Ok(sandbox)
 }
 

@@ -75,6 +75,8 @@ pub(crate) enum PreparedRoot {
         base: CString,
         /// Lower directories, topmost first.
         lower: Vec<CString>,
+        /// The same as one string, for kernels that want that.
+        joined: CString,
         /// `/etc` of each, named likewise.
         etc: Vec<CString>,
         /// Options for the scratch tmpfs, or the host directory of `upper` and `work`.
@@ -402,6 +404,7 @@ fn prepare_root(root: &Root) -> Result<PreparedRoot, Error> {
             }
             PreparedRoot::Overlay {
                 base: c_string("layer", &base)?,
+                joined: join_layers(&lower)?,
                 etc: lower
                     .iter()
                     .map(|layer| {
@@ -432,6 +435,23 @@ fn prepare_root(root: &Root) -> Result<PreparedRoot, Error> {
                 .collect::<Result<_, Error>>()?,
         },
     })
+}
+
+/// Lower directories as one mount option: colons separate, a backslash takes a colon's meaning away.
+fn join_layers(lower: &[CString]) -> Result<CString, Error> {
+    let mut joined = Vec::new();
+    for layer in lower {
+        if !joined.is_empty() {
+            joined.push(b':');
+        }
+        for byte in layer.to_bytes() {
+            if matches!(byte, b':' | b'\\' | b',') {
+                joined.push(b'\\');
+            }
+            joined.push(*byte);
+        }
+    }
+    c_string("layer", OsStr::from_bytes(&joined))
 }
 
 /// The longest directory that holds all of `paths`; for a single path, that path.

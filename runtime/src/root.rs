@@ -2,7 +2,7 @@
 //!
 //! It is attached before anything is mounted in it, as some kernels refuse mounts in a detached tree.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -24,13 +24,6 @@ pub(crate) struct RootTrees {
     pub(crate) upper: Option<OwnedFd>,
 }
 
-impl RootTrees {
-    /// How many of them become mounts on top of the host's root.
-    fn attached(&self) -> usize {
-        [&self.base, &self.upper].into_iter().flatten().count()
-    }
-}
-
 impl PreparedRoot {
     /// The host directories that the supervisor opens where PID 1 lacks the caller's rights: base, then upper.
     pub(crate) fn tree_requests(&self) -> impl Iterator<Item = &CStr> {
@@ -47,9 +40,7 @@ impl PreparedRoot {
                 ..
             } => (Some(base), Some(upper)),
         };
-        base.into_iter()
-            .chain(upper)
-            .map(std::ffi::CString::as_c_str)
+        base.into_iter().chain(upper).map(CString::as_c_str)
     }
 }
 
@@ -57,43 +48,30 @@ impl PreparedRoot {
 pub(crate) fn attach<'p>(
     root: &'p PreparedRoot,
     files: &'p [PreparedFile],
-    trees: &RootTrees,
+    trees: &mut RootTrees,
 ) -> Result<Attached, Failure<'p>> {
     match root {
         PreparedRoot::Tmpfs { size, .. } => Ok(Attached {
-            root: attach_tmpfs(size, c"0755")?,
+            root: attach_mount(tmpfs(size, c"0755")?)?,
             has_etc_files: false,
         }),
         PreparedRoot::Overlay {
             base,
             lower,
+            joined,
             etc,
             upper,
         } => {
-            let own_scratch = matches!(upper, PreparedUpper::Tmpfs { .. });
             let upper = match upper {
-                PreparedUpper::Tmpfs { size } => {
-                    let scratch = attach_tmpfs(size, c"0700")?;
-                    for name in [c"upper", c"work"] {
-                        mkdirat(&scratch, name, Mode::from_bits_truncate(0o755))
-                            .or_fail(Step::Scratch, name)?;
-                    }
-                    scratch
-                }
-                PreparedUpper::Directory(path) => open_directory(path, trees.upper.as_ref())?,
+                PreparedUpper::Tmpfs { size } => make_scratch(size)?,
+                PreparedUpper::Directory(path) => open_directory(path, trees.upper.take())?,
             };
-            let base = open_directory(base, trees.base.as_ref())?;
-            let has_etc_files = match etc_mode(base.as_fd(), etc) {
-                Some(mode) => place_etc_files(upper.as_fd(), mode, files)?,
+            let base = open_directory(base, trees.base.take())?;
+            let has_etc_files = match etc_mode(base.fd.as_fd(), etc) {
+                Some(mode) => place_etc_files(upper.fd.as_fd(), mode, files)?,
                 None => false,
             };
-            let overlay = overlay(base.as_fd(), lower, upper.as_fd())?;
-            // The overlay holds its layers by itself. A mount left between it and the host's root would take the one
-            // unmount of `pivot` for itself, and the host's tree would stay in sight as "/..".
-            let attached = trees.attached() + usize::from(own_scratch);
-            for _ in 0..attached {
-                umount2(c"/", MntFlags::MNT_DETACH).or_fail(Step::AttachRoot, c"(layers)")?;
-            }
+            let overlay = overlay(&base, lower, joined, &upper)?;
             Ok(Attached {
                 root: attach_mount(overlay)?,
                 has_etc_files,
@@ -115,7 +93,7 @@ pub(crate) fn in_etc(file: &PreparedFile) -> bool {
 }
 
 /// Permission bits of the directory /etc that the layers show, or of a new one; none if it is no directory.
-fn etc_mode(base: BorrowedFd<'_>, etc: &[std::ffi::CString]) -> Option<u32> {
+fn etc_mode(base: BorrowedFd<'_>, etc: &[CString]) -> Option<u32> {
     for path in etc {
         match fstatat(base, path.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => {}
@@ -169,27 +147,46 @@ fn place_etc_files<'p>(
     Ok(true)
 }
 
-/// The directory at `path`, or the tree that the supervisor has opened for it, attached so that the overlay may use it.
-fn open_directory<'p>(path: &'p CStr, tree: Option<&OwnedFd>) -> Result<OwnedFd, Failure<'p>> {
-    match tree {
-        Some(tree) => {
-            attach_here(tree.as_fd())?;
-            tree.try_clone().map_err(|_| Failure {
-                step: Step::Overlay,
-                errno: Errno::EMFILE,
-                subject: path,
-            })
-        }
-        None => open(
-            path,
-            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .or_fail(Step::Overlay, path),
-    }
+/// A directory that the overlay is made of.
+struct Part {
+    fd: OwnedFd,
+    origin: Origin,
 }
 
-fn attach_tmpfs<'p>(size: &'p CStr, mode: &'static CStr) -> Result<OwnedFd, Failure<'p>> {
+/// Where a [`Part`] comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// A directory of the mount tree.
+    Path,
+    /// A detached mount made in this mount namespace.
+    Here,
+    /// A detached mount that the supervisor made.
+    Supervisor,
+}
+
+/// The directory at `path`, or the tree that the supervisor has opened for it.
+fn open_directory(path: &CStr, tree: Option<OwnedFd>) -> Result<Part, Failure<'_>> {
+    if let Some(fd) = tree {
+        let origin = Origin::Supervisor;
+        return Ok(Part { fd, origin });
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let fd = open(path, flags, Mode::empty()).or_fail(Step::Overlay, path)?;
+    let origin = Origin::Path;
+    Ok(Part { fd, origin })
+}
+
+/// An in-memory file system with the two directories that an overlay writes to.
+fn make_scratch(size: &CStr) -> Result<Part, Failure<'_>> {
+    let fd = tmpfs(size, c"0700")?;
+    for name in [c"upper", c"work"] {
+        mkdirat(&fd, name, Mode::from_bits_truncate(0o755)).or_fail(Step::Scratch, name)?;
+    }
+    let origin = Origin::Here;
+    Ok(Part { fd, origin })
+}
+
+fn tmpfs<'p>(size: &'p CStr, mode: &'static CStr) -> Result<OwnedFd, Failure<'p>> {
     let make = || -> nix::Result<OwnedFd> {
         let context = sys::fsopen(c"tmpfs")?;
         sys::fsconfig_string(context.as_fd(), c"size", size)?;
@@ -197,7 +194,7 @@ fn attach_tmpfs<'p>(size: &'p CStr, mode: &'static CStr) -> Result<OwnedFd, Fail
         sys::fsconfig_create(context.as_fd())?;
         sys::fsmount(context.as_fd(), attribute::NOSUID | attribute::NODEV)
     };
-    attach_mount(make().or_fail(Step::Scratch, size)?)
+    make().or_fail(Step::Scratch, size)
 }
 
 fn attach_mount(mount: OwnedFd) -> Result<OwnedFd, Failure<'static>> {
@@ -211,34 +208,67 @@ fn attach_here(mount: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
 
 /// An overlay of `lower`, topmost first, named relative to `base`. `userxattr` is what an unprivileged mounter may use
 /// (kernel documentation, filesystems/overlayfs); layers are unpacked for it.
+///
+/// Linux takes detached mounts of this namespace since 6.15 and layers one at a time since 6.5; before, mounts must be
+/// attached, and layers named in one string. Trees that came from the supervisor are always attached.
 fn overlay<'p>(
-    base: BorrowedFd<'_>,
-    lower: &'p [std::ffi::CString],
-    upper: BorrowedFd<'_>,
+    base: &Part,
+    lower: &'p [CString],
+    joined: &'p CStr,
+    upper: &Part,
 ) -> Result<OwnedFd, Failure<'p>> {
     let subject = lower.first().map_or(c"", |first| first.as_c_str());
-    let make = || -> nix::Result<OwnedFd> {
-        let context = sys::fsopen(c"overlay")?;
-        let context = context.as_fd();
-        fchdir(base)?;
-        for layer in lower {
-            sys::fsconfig_string(context, c"lowerdir+", layer)?;
+    let mut attached = 0;
+    let mut attach = |part: &Part, origin| -> Result<(), Failure<'static>> {
+        if part.origin == origin {
+            attach_here(part.fd.as_fd())?;
+            attached += 1;
         }
-        sys::fsconfig_string(
-            context,
-            c"upperdir",
-            FdPath::with_name(upper, "/upper").as_c_str(),
-        )?;
-        sys::fsconfig_string(
-            context,
-            c"workdir",
-            FdPath::with_name(upper, "/work").as_c_str(),
-        )?;
-        sys::fsconfig_flag(context, c"userxattr")?;
-        sys::fsconfig_create(context)?;
-        sys::fsmount(context, attribute::NOSUID | attribute::NODEV)
+        Ok(())
     };
-    make().or_fail(Step::Overlay, subject)
+    attach(base, Origin::Supervisor)?;
+    attach(upper, Origin::Supervisor)?;
+    let mut made = overlay_of(base, Layers::Each(lower), upper);
+    if made.as_ref().err() == Some(&Errno::EINVAL) {
+        attach(upper, Origin::Here)?;
+        made = overlay_of(base, Layers::Each(lower), upper);
+    }
+    if made.as_ref().err() == Some(&Errno::EINVAL) {
+        made = overlay_of(base, Layers::Joined(joined), upper);
+    }
+    // The overlay holds its layers by itself. A mount left between it and the host's root would take the one unmount of
+    // `pivot` for itself, and the host's tree would stay in sight as "/..".
+    for _ in 0..attached {
+        umount2(c"/", MntFlags::MNT_DETACH).or_fail(Step::AttachRoot, c"(layers)")?;
+    }
+    made.or_fail(Step::Overlay, subject)
+}
+
+/// How lower directories are named to the kernel.
+enum Layers<'p> {
+    Each(&'p [CString]),
+    Joined(&'p CStr),
+}
+
+fn overlay_of(base: &Part, layers: Layers<'_>, upper: &Part) -> nix::Result<OwnedFd> {
+    let context = sys::fsopen(c"overlay")?;
+    let context = context.as_fd();
+    fchdir(&base.fd)?;
+    match layers {
+        Layers::Each(lower) => {
+            for layer in lower {
+                sys::fsconfig_string(context, c"lowerdir+", layer)?;
+            }
+        }
+        Layers::Joined(lower) => sys::fsconfig_string(context, c"lowerdir", lower)?,
+    }
+    for (key, name) in [(c"upperdir", "/upper"), (c"workdir", "/work")] {
+        let path = FdPath::with_name(upper.fd.as_fd(), name);
+        sys::fsconfig_string(context, key, path.as_c_str())?;
+    }
+    sys::fsconfig_flag(context, c"userxattr")?;
+    sys::fsconfig_create(context)?;
+    sys::fsmount(context, attribute::NOSUID | attribute::NODEV)
 }
 
 /// Makes `root` the root directory and lets go of the host's whole tree. The working directory is the new root.

@@ -390,13 +390,20 @@ pub(crate) fn wait4(pid: i32, options: c_int) -> Result<Option<(i32, c_int, libc
     }
 }
 
-/// Sets the default action for `signal`.
+/// Sets the default action for `signal`, also for those that the C library keeps to itself (rt_sigaction(2)).
 pub(crate) fn reset_signal(signal: c_int) -> Result<()> {
-    // SAFETY: sigaction is plain data; all-zero is SIG_DFL with an empty mask.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: no handler of ours can run any more once the default is set.
-    Errno::result(unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) })
-        .map(drop)
+    // The kernel's struct sigaction: handler, flags, restorer, mask. All zero is SIG_DFL.
+    let default = [0_u64; 4];
+    // SAFETY: the structure has the kernel's size; no handler of ours can run any more once the default is set.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            default.as_ptr(),
+            0,
+            size_of::<u64>(),
+        )
+    })
 }
 
 /// A resource limit of setrlimit(2).
@@ -529,6 +536,31 @@ pub(crate) fn getdents_is_empty(dir: BorrowedFd<'_>) -> Result<bool> {
     let length = Errno::result(length)? as usize;
     // "." and ".." take 24 bytes each; a third entry means that something is there.
     Ok(length <= 48)
+}
+
+/// Lets go of the pages of this program's code and constants (madvise(2) MADV_DONTNEED): they stay in the page cache, and
+/// the few that are needed again are mapped again. A start touches most of the program, waiting for the end very little.
+pub(crate) fn release_program() {
+    unsafe extern "C" {
+        // The linker's names for the first byte of the program and the first byte after its code.
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    const PAGE: usize = 4096;
+    let start = (&raw const __executable_start).addr() & !(PAGE - 1);
+    let end = (&raw const etext).addr() & !(PAGE - 1);
+    // SAFETY: the range holds only pages of the file that nobody has written to: relocated data lies behind the code. So
+    // what is mapped again is what was there. Failure changes nothing.
+    unsafe {
+        libc::madvise(
+            (&raw const __executable_start)
+                .cast_mut()
+                .cast::<libc::c_void>()
+                .with_addr(start),
+            end.saturating_sub(start),
+            libc::MADV_DONTNEED,
+        )
+    };
 }
 
 /// Takes ownership of a descriptor that recvmsg(2) has just installed.
