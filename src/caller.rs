@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, reason};
 
 /// The caller's side of a run. Tests fill it by hand.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +47,7 @@ impl Caller {
     pub fn read(ranges: bool) -> Result<Self, Failure> {
         let cwd = std::env::current_dir().map_err(|error| {
             Failure::new(
-                format!("cannot tell the working directory: {error}"),
+                format!("cannot tell the working directory: {}", reason(&error)),
                 "cd to a directory that exists",
             )
         })?;

@@ -1,12 +1,15 @@
 //! Where palisade keeps things.
 
 use std::ffi::OsStr;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
+
 use crate::caller::Caller;
-use crate::failure::Failure;
+use crate::failure::{Failure, reason};
 
 /// The data directory: `--root`, else `$PALISADE_ROOT`, else /var/lib/palisade for root, else
 /// `$XDG_DATA_HOME/palisade`, else `~/.local/share/palisade`.
@@ -43,31 +46,90 @@ pub fn directory(option: Option<&Path>, caller: &Caller) -> Result<PathBuf, Fail
         })
 }
 
-/// The directory of one sandbox.
-pub fn sandbox(data: &Path, id: &str) -> PathBuf {
-    data.join("sandboxes").join(id)
+/// What the names of directories begin with that go with their sandbox.
+const PASSING: &str = "passing-";
+
+/// The directory of one sandbox. One that goes with it (`--rm`) says so by its name, for whoever finds it after a crash.
+pub fn sandbox(data: &Path, id: &str, remove: bool) -> PathBuf {
+    let name = if remove {
+        format!("{PASSING}{id}")
+    } else {
+        id.to_owned()
+    };
+    data.join("sandboxes").join(name)
 }
 
-/// Makes a sandbox's directory with an empty writable layer in it, for its owner alone.
-pub fn make_writable_layer(directory: &Path) -> Result<(), Failure> {
-    let make = |path: &Path, mode: u32| {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(path)
-            .map_err(|error| {
-                Failure::new(
-                    format!(
-                        "cannot make {} for the writable layer: {error}",
-                        path.display()
-                    ),
-                    "--root DIR with a directory you may write to, or --read-only",
-                )
-            })
-    };
-    make(directory, 0o700)?;
-    make(&directory.join("upper"), 0o755)?;
-    make(&directory.join("work"), 0o755)
+/// An empty writable layer on disk.
+#[derive(Debug, Default)]
+pub struct WritableLayer {
+    /// Directories to remove with it: its own, if that goes with the sandbox, and what crashed runs left.
+    pub remove: Vec<PathBuf>,
+    /// Held as long as the directories are in use or being removed (flock(2)).
+    locks: Vec<Flock<File>>,
+}
+
+impl WritableLayer {
+    /// Makes a sandbox's directory with an empty layer in it, for its owner alone, and looks for what crashed runs left.
+    pub fn make(directory: &Path) -> Result<Self, Failure> {
+        let mut layer = Self::default();
+        layer.fill(directory).map_err(|error| {
+            Failure::new(
+                format!(
+                    "cannot make {} for the writable layer: {}",
+                    directory.display(),
+                    reason(&error)
+                ),
+                "--root DIR with a directory you may write to, or --read-only",
+            )
+        })?;
+        Ok(layer)
+    }
+
+    fn fill(&mut self, directory: &Path) -> io::Result<()> {
+        let make =
+            |path: &Path, mode: u32| DirBuilder::new().recursive(true).mode(mode).create(path);
+        let parent = directory.parent().unwrap_or(Path::new("/"));
+        make(parent, 0o700)?;
+        // Nobody looks for what is left while a directory is there and not yet locked.
+        let making = lock(parent, FlockArg::LockShared)?;
+        make(directory, 0o700)?;
+        if passing(directory) {
+            self.locks
+                .push(lock(directory, FlockArg::LockExclusiveNonblock)?);
+            self.remove.push(directory.to_owned());
+        }
+        drop(making);
+        make(&directory.join("upper"), 0o755)?;
+        make(&directory.join("work"), 0o755)?;
+        self.find_abandoned(parent)
+    }
+
+    /// Directories that go with their sandbox and that no running palisade has locked. Whoever is first has them.
+    fn find_abandoned(&mut self, parent: &Path) -> io::Result<()> {
+        let Ok(_looking) = lock(parent, FlockArg::LockExclusiveNonblock) else {
+            return Ok(());
+        };
+        for entry in parent.read_dir()? {
+            let path = entry?.path();
+            if passing(&path)
+                && let Ok(lock) = lock(&path, FlockArg::LockExclusiveNonblock)
+            {
+                self.locks.push(lock);
+                self.remove.push(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn passing(directory: &Path) -> bool {
+    directory
+        .file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(PASSING.as_bytes()))
+}
+
+fn lock(directory: &Path, how: FlockArg) -> io::Result<Flock<File>> {
+    Flock::lock(File::open(directory)?, how).map_err(|(_, errno)| errno.into())
 }
 
 #[cfg(test)]
@@ -112,5 +174,22 @@ mod tests {
             Path::new("/h/.local/share/palisade")
         );
         assert_eq!(of(7, &[]), None);
+    }
+
+    #[test]
+    fn what_a_crashed_run_left_is_found_once_and_what_is_in_use_or_kept_is_not() {
+        let data = tempfile::tempdir().unwrap();
+        let place = |id: &str, remove| sandbox(data.path(), id, remove);
+        let kept = WritableLayer::make(&place("kept", false)).unwrap();
+        let crashed = WritableLayer::make(&place("crashed", true)).unwrap();
+        let running = WritableLayer::make(&place("running", true)).unwrap();
+        assert!(kept.remove.is_empty());
+        assert_eq!(running.remove, [place("running", true)]);
+        drop(crashed);
+        let next = WritableLayer::make(&place("next", true)).unwrap();
+        assert_eq!(next.remove, [place("next", true), place("crashed", true)]);
+        let after = WritableLayer::make(&place("after", false)).unwrap();
+        assert!(after.remove.is_empty());
+        assert!(place("after", false).join("upper").is_dir());
     }
 }

@@ -23,11 +23,6 @@ impl Failure {
         }
     }
 
-    /// The same, for what was typed.
-    pub fn usage(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(message, remedy)
-    }
-
     /// With an exit code of its own.
     pub fn with_code(mut self, code: u8) -> Self {
         self.code = code;
@@ -54,6 +49,14 @@ impl Failure {
             text.push('\n');
         }
         text
+    }
+}
+
+/// What the kernel said, without the number that Rust puts behind it.
+pub fn reason(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{ArgMatches, Command};
 use clap_complete::{Shell, generate};
 
 use crate::cli::render;
-use crate::failure::Failure;
+use crate::failure::{Failure, reason};
 use crate::verb::print;
 
 /// Prints the completion script of a shell.
@@ -49,7 +49,10 @@ fn page(command: &Command, name: &str) -> Result<Vec<u8>, Failure> {
         .title(name.to_uppercase())
         .render(&mut text)
         .map_err(|error| {
-            Failure::new(format!("cannot make the manual page {name}: {error}"), "")
+            Failure::new(
+                format!("cannot make the manual page {name}: {}", reason(&error)),
+                "",
+            )
         })?;
     Ok(text)
 }
@@ -58,7 +61,7 @@ fn write_page(directory: &Path, command: &Command, name: &str) -> Result<(), Fai
     let path = directory.join(format!("{name}.1"));
     std::fs::write(&path, page(command, name)?).map_err(|error| {
         Failure::new(
-            format!("cannot write {}: {error}", path.display()),
+            format!("cannot write {}: {}", path.display(), reason(&error)),
             "palisade man DIR with an existing directory that you may write to",
         )
     })

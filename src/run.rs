@@ -13,7 +13,8 @@ use palisade_shim::{receipt, supervise};
 
 use crate::caller::Caller;
 use crate::cli::{self, render};
-use crate::failure::{Failure, printable};
+use crate::data::WritableLayer;
+use crate::failure::{Failure, printable, reason};
 use crate::request::{Request, Userns};
 use crate::resolve::{self, Place, Resolved, Source, host::HostTree};
 use crate::verb::print;
@@ -49,7 +50,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     } else {
         fresh_id()?
     };
-    let directory = data::sandbox(&data, &id);
+    let directory = data::sandbox(&data, &id, request.remove);
     let mut resolved = resolve::resolve(
         &request,
         &policy,
@@ -138,7 +139,7 @@ fn execute(
     for path in &resolved.create {
         std::fs::create_dir_all(path).map_err(|error| {
             Failure::new(
-                format!("cannot make {}: {error}", path.display()),
+                format!("cannot make {}: {}", path.display(), reason(&error)),
                 "-v with a directory that exists",
             )
         })?;
@@ -155,16 +156,15 @@ fn execute(
         ..supervise::Options::default()
     };
     let cidfile = Cidfile::write(request.cidfile.as_deref(), &resolved.plan.id)?;
-    if let Root::Overlay {
-        upper: Upper::Directory(directory),
-        ..
-    } = &resolved.plan.root
-    {
-        data::make_writable_layer(directory)?;
-        if request.remove {
-            options.remove.push(directory.clone());
-        }
-    }
+    // Its locks are held to the end of the run.
+    let mut layer = match &resolved.plan.root {
+        Root::Overlay {
+            upper: Upper::Directory(directory),
+            ..
+        } => WritableLayer::make(directory)?,
+        _ => WritableLayer::default(),
+    };
+    options.remove.append(&mut layer.remove);
     match supervise::run(&resolved.plan, &options) {
         Ok(outcome) => {
             cidfile.keep();
@@ -231,14 +231,22 @@ impl Cidfile {
             .open(path)
             .map_err(|error| {
                 Failure::new(
-                    format!("cannot write the id to {}: {error}", path.display()),
+                    format!(
+                        "cannot write the id to {}: {}",
+                        path.display(),
+                        reason(&error)
+                    ),
                     "--cidfile with a file that does not exist yet",
                 )
             })?;
         let written = Self(Some(path.to_owned()));
         file.write_all(id.as_bytes()).map_err(|error| {
             Failure::new(
-                format!("cannot write the id to {}: {error}", path.display()),
+                format!(
+                    "cannot write the id to {}: {}",
+                    path.display(),
+                    reason(&error)
+                ),
                 "",
             )
         })?;

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::io::Write;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 
 use crate::cli::render;
-use crate::failure::{EXIT_PALISADE, Failure};
+use crate::failure::{EXIT_PALISADE, Failure, reason};
 use crate::{manual, policy, run};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
@@ -36,21 +37,35 @@ fn matched(
     action: &dyn Fn(&ArgMatches) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     let name = command.get_name().to_owned();
-    let command = if name == "palisade" {
-        command
+    let shown = if name == "palisade" {
+        name.clone()
     } else {
-        command.bin_name(format!("palisade {name}"))
+        format!("palisade {name}")
     };
+    let command = command.bin_name(shown.clone());
     let whole = name == "palisade" && !verb.is_empty();
     let words = std::iter::once(OsString::from(name))
         .chain(whole.then_some(verb))
         .chain(args);
     match command.try_get_matches_from(words) {
         Ok(matches) => action(&matches),
-        Err(error) => {
-            // Help and version go to standard output and are no failure; docker's code for a usage error is 125.
+        Err(error) if !error.use_stderr() => {
+            // Help and version.
             let _ = error.print();
-            Ok(if error.use_stderr() { EXIT_PALISADE } else { 0 })
+            Ok(0)
+        }
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Ok(EXIT_PALISADE)
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let message = text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("error: ");
+            Err(Failure::new(message, format!("{shown} --help")))
         }
     }
 }
@@ -62,7 +77,7 @@ fn matched(
 pub fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(
-            format!("cannot write to standard output: {error}"),
+            format!("cannot write to standard output: {}", reason(&error)),
             "",
         )),
         _ => Ok(()),

@@ -191,7 +191,7 @@ fn truth(name: &str, value: Option<&OsStr>) -> Result<bool, Failure> {
     match value.as_bytes() {
         b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Ok(true),
         b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Ok(false),
-        _ => Err(Failure::usage(
+        _ => Err(Failure::new(
             format!("--{name}={} is neither true nor false", value.display()),
             format!("--{name} or --{name}=false"),
         )),
@@ -199,7 +199,7 @@ fn truth(name: &str, value: Option<&OsStr>) -> Result<bool, Failure> {
 }
 
 fn missing_value(option: &str, value: &str) -> Failure {
-    Failure::usage(
+    Failure::new(
         format!("option {option} needs a value"),
         format!("{option} {value}"),
     )
@@ -208,7 +208,7 @@ fn missing_value(option: &str, value: &str) -> Failure {
 fn unknown_long<T>(verb: &str, table: &[Opt<T>], name: &str) -> Failure {
     let message = format!("palisade {verb} has no option --{name}");
     if let Some(instead) = unavailable::instead_of(name) {
-        return Failure::usage(message, instead);
+        return Failure::new(message, instead);
     }
     let near = table
         .iter()
@@ -216,8 +216,8 @@ fn unknown_long<T>(verb: &str, table: &[Opt<T>], name: &str) -> Failure {
         .min()
         .filter(|(distance, long)| *distance <= 2.max(long.len() / 4));
     match near {
-        Some((_, long)) => Failure::usage(message, format!("--{long}")),
-        None => Failure::usage(
+        Some((_, long)) => Failure::new(message, format!("--{long}")),
+        None => Failure::new(
             message,
             format!(
                 "palisade {verb} --help; what belongs to the command comes after the image's name"
@@ -229,7 +229,7 @@ fn unknown_long<T>(verb: &str, table: &[Opt<T>], name: &str) -> Failure {
 fn unknown_short(verb: &str, letter: char) -> Failure {
     let message = format!("palisade {verb} has no option -{letter}");
     let instead = unavailable::long_of(letter).and_then(unavailable::instead_of);
-    Failure::usage(
+    Failure::new(
         message,
         instead.map_or_else(|| format!("palisade {verb} --help"), str::to_owned),
     )

@@ -157,7 +157,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<RunArguments, F
         return Ok(arguments);
     }
     let Some(image) = operands.next() else {
-        return Err(Failure::usage(
+        return Err(Failure::new(
             "palisade run needs an image",
             "palisade run host true, or palisade run oci:DIR[:TAG] COMMAND",
         ));

@@ -6,7 +6,7 @@ use std::io::Read;
 
 use super::text;
 use crate::caller::Caller;
-use crate::failure::Failure;
+use crate::failure::{Failure, reason};
 
 /// The most an `--env-file` may hold, in bytes.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -29,7 +29,7 @@ pub fn collect(
         let mut content = Vec::new();
         File::open(&path)
             .and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut content))
-            .map_err(|error| wrong(error.to_string()))?;
+            .map_err(|error| wrong(reason(&error)))?;
         if content.len() as u64 > LONGEST_FILE {
             return Err(wrong("it is longer than 1 MiB".to_owned()));
         }
@@ -51,7 +51,7 @@ pub fn collect(
     for typed in typed {
         let typed = text::utf8("--env", typed)?;
         if typed.is_empty() || typed.starts_with('=') {
-            return Err(Failure::usage(
+            return Err(Failure::new(
                 format!("--env {typed} has no name"),
                 "-e NAME=VALUE, or -e NAME for the caller's value",
             ));

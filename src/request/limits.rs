@@ -102,7 +102,7 @@ const ULIMITS: [&str; 16] = [
 pub fn understand(typed: Typed) -> Result<Limits, Failure> {
     let memory = size("--memory", typed.memory)?.filter(|&n| n > 0);
     if let Some(memory) = memory.filter(|&n| n < LEAST_MEMORY) {
-        return Err(Failure::usage(
+        return Err(Failure::new(
             format!("--memory {memory} is less than 6m, in which nothing starts"),
             "--memory 64m",
         ));
@@ -116,13 +116,13 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
     };
     match (memory, swap) {
         (None, Some(Swap::Total(_))) => {
-            return Err(Failure::usage(
+            return Err(Failure::new(
                 "--memory-swap needs --memory",
                 "--memory 512m --memory-swap 1g",
             ));
         }
         (Some(memory), Some(Swap::Total(total))) if total < memory => {
-            return Err(Failure::usage(
+            return Err(Failure::new(
                 "--memory-swap is memory and swap together, and less than --memory",
                 format!("--memory-swap {memory} for no swap"),
             ));
@@ -134,7 +134,7 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
         number("--cpu-period", typed.cpu_period, 1000..=1_000_000)?.map(i64::unsigned_abs);
     let cpu_quota = number("--cpu-quota", typed.cpu_quota, 1000..=i64::MAX)?;
     if cpus.is_some() && (cpu_period.is_some() || cpu_quota.is_some()) {
-        return Err(Failure::usage(
+        return Err(Failure::new(
             "--cpus says the same as --cpu-quota and --cpu-period",
             "--cpus alone",
         ));
@@ -178,7 +178,7 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
 }
 
 fn wrong(option: &str, typed: &OsStr, expected: &str, example: &str) -> Failure {
-    Failure::usage(
+    Failure::new(
         format!("{option} {} is not {expected}", typed.display()),
         example,
     )
@@ -287,7 +287,7 @@ fn list(option: &str, typed: Option<OsString>) -> Result<Option<String>, Failure
 fn ulimit(typed: OsString) -> Result<(String, Rlimit), Failure> {
     let typed = text::utf8("--ulimit", typed)?;
     let wrong = |why: &str| {
-        Failure::usage(
+        Failure::new(
             format!("--ulimit {typed}: {why}"),
             "--ulimit nofile=1024:4096",
         )

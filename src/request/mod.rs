@@ -115,7 +115,7 @@ impl Request {
     pub fn new(arguments: RunArguments, caller: &Caller) -> Result<Self, Failure> {
         let image_name = text::utf8("the image's name", arguments.image)?;
         let image = Reference::parse(&image_name).map_err(|error| {
-            Failure::usage(
+            Failure::new(
                 error.to_string(),
                 "host, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or dir:PATH",
             )
@@ -123,7 +123,7 @@ impl Request {
         let platform = match arguments.platform {
             None => Platform::host(),
             Some(typed) => Platform::parse(&text::utf8("--platform", typed)?)
-                .map_err(|error| Failure::usage(error.to_string(), "--platform linux/amd64"))?,
+                .map_err(|error| Failure::new(error.to_string(), "--platform linux/amd64"))?,
         };
         let command = arguments
             .command
@@ -143,7 +143,7 @@ impl Request {
             stop_signal: optional(arguments.stop_signal, |v| {
                 let typed = text::utf8("--stop-signal", v)?;
                 signal(&typed).ok_or_else(|| {
-                    Failure::usage(
+                    Failure::new(
                         format!("--stop-signal {typed} is no signal"),
                         "--stop-signal INT, or a number from 1 to 64",
                     )
@@ -229,7 +229,7 @@ fn userns(typed: &OsString) -> Result<Userns, Failure> {
         Some("range") => Userns::Range,
         Some("host") => Userns::Host,
         _ => {
-            return Err(Failure::usage(
+            return Err(Failure::new(
                 format!("--userns {} is not a way to map user ids", typed.display()),
                 "--userns auto, single, range or host",
             ));
@@ -240,7 +240,7 @@ fn userns(typed: &OsString) -> Result<Userns, Failure> {
 fn network(typed: &OsString) -> Result<NetworkMode, Failure> {
     let word = typed.to_string_lossy();
     NetworkMode::from_word(&word).ok_or_else(|| {
-        Failure::usage(
+        Failure::new(
             format!("--network {word} does not exist here"),
             "--network none (loopback alone) or --network host (the host's network)",
         )

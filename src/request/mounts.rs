@@ -98,7 +98,7 @@ pub fn understand(
             .iter()
             .any(|earlier| earlier.destination() == mount.destination())
         {
-            return Err(Failure::usage(
+            return Err(Failure::new(
                 format!("two mounts on {}", mount.destination().display()),
                 "one mount for each place inside",
             ));
@@ -111,7 +111,7 @@ pub fn understand(
 pub fn sandbox_path(option: &str, typed: &OsStr) -> Result<PathBuf, Failure> {
     let path = Path::new(typed);
     let odd = |why: &str| {
-        Failure::usage(
+        Failure::new(
             format!("{option} {}: {why}", path.display()),
             format!("{option} with a path such as /workspace"),
         )
@@ -137,7 +137,7 @@ pub fn sandbox_path(option: &str, typed: &OsStr) -> Result<PathBuf, Failure> {
 fn target(option: &str, typed: &str) -> Result<PathBuf, Failure> {
     let path = sandbox_path(option, typed.as_ref())?;
     let odd = |why: &str, instead: &str| {
-        Failure::usage(format!("{option} on {}: {why}", path.display()), instead)
+        Failure::new(format!("{option} on {}: {why}", path.display()), instead)
     };
     if path == Path::new("/") {
         return Err(odd(
@@ -162,7 +162,7 @@ fn target(option: &str, typed: &str) -> Result<PathBuf, Failure> {
 
 fn host_path(option: &str, typed: &str, caller: &Caller) -> Result<PathBuf, Failure> {
     if typed.contains('\0') {
-        return Err(Failure::usage(
+        return Err(Failure::new(
             format!("{option}: the path on the host holds a NUL byte"),
             "",
         ));
@@ -179,7 +179,7 @@ fn volume(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
         [source, destination] => (source, destination, ""),
         [source, destination, modes] => (source, destination, modes),
         _ => {
-            return Err(Failure::usage(
+            return Err(Failure::new(
                 format!("{option} {typed} has too many colons"),
                 "--mount type=bind,src=PATH,dst=PATH for paths with colons",
             ));
@@ -191,13 +191,13 @@ fn volume(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
         || source.starts_with("./")
         || source.starts_with("../");
     if source.is_empty() {
-        return Err(Failure::usage(
+        return Err(Failure::new(
             format!("{option} {typed} has no source"),
             example,
         ));
     }
     if !is_path {
-        return Err(Failure::usage(
+        return Err(Failure::new(
             format!(
                 "{option} {typed}: `{source}` would be a named volume, which palisade does not have yet"
             ),
@@ -219,7 +219,7 @@ fn volume(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
             | "private" | "rprivate" | "rbind" => {}
             "bind" => bind.recursive = false,
             mode => {
-                return Err(Failure::usage(
+                return Err(Failure::new(
                     format!("{option} {typed}: unknown mode `{mode}`"),
                     example,
                 ));
@@ -242,7 +242,7 @@ struct Long {
 
 fn mount(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
     let wrong = |why: &str| {
-        Failure::usage(
+        Failure::new(
             format!("--mount {typed}: {why}"),
             "--mount type=bind,src=./dir,dst=/workspace,ro or --mount type=tmpfs,dst=/cache,tmpfs-size=64m",
         )
@@ -393,7 +393,7 @@ fn tmpfs(typed: &str) -> Result<Mount, Failure> {
     let option = "--tmpfs";
     let (destination, options) = typed.split_once(':').unwrap_or((typed, ""));
     let wrong = |why: String| {
-        Failure::usage(
+        Failure::new(
             format!("{option} {typed}: {why}"),
             "--tmpfs /cache:size=64m,mode=1777,exec",
         )
@@ -433,7 +433,7 @@ fn tmpfs(typed: &str) -> Result<Mount, Failure> {
 fn device(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
     let option = "--device";
     let wrong = |why: &str| {
-        Failure::usage(
+        Failure::new(
             format!("{option} {typed}: {why}"),
             "--device /dev/fuse, or --device /dev/sdb:/dev/disk:r",
         )

@@ -76,19 +76,19 @@ pub fn understand(
             }
             ("landlock", "unconfined") => protection.without_landlock = true,
             ("no-new-privileges", "false") => {
-                return Err(Failure::usage(
+                return Err(Failure::new(
                     "--security-opt no-new-privileges=false: no command in a sandbox ever gains privileges",
                     "--user 0 for root inside, or --cap-add for a capability",
                 ));
             }
             ("systempaths" | "mask" | "unmask", _) => {
-                return Err(Failure::usage(
+                return Err(Failure::new(
                     format!("--security-opt {typed}: the policy says which paths are hidden"),
                     "--policy FILE with masked-paths under [filesystem]",
                 ));
             }
             _ => {
-                return Err(Failure::usage(
+                return Err(Failure::new(
                     format!("--security-opt {typed} does not exist here"),
                     "--security-opt seccomp=FILE, seccomp=unconfined, landlock=unconfined or no-new-privileges",
                 ));
@@ -110,7 +110,7 @@ fn capabilities(option: &str, typed: Vec<OsString>) -> Result<Capabilities, Fail
             } else if Capability::from_str(bare).is_ok() {
                 set.names.push(format!("CAP_{bare}"));
             } else {
-                return Err(Failure::usage(
+                return Err(Failure::new(
                     format!("{option} {word}: there is no such capability"),
                     format!("{option} NET_BIND_SERVICE; capabilities(7) lists them"),
                 ));

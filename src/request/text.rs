@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// Text of an option, or of the command: UTF-8, because a runtime configuration has no other.
 pub fn utf8(what: &str, typed: OsString) -> Result<String, Failure> {
     typed.into_string().map_err(|typed| {
-        Failure::usage(
+        Failure::new(
             format!("{what} is not UTF-8: {}", typed.display()),
             "pass such bytes by a file or by standard input (-i)",
         )
@@ -25,7 +25,7 @@ pub fn duration(option: &str, typed: &OsStr) -> Result<Duration, Failure> {
         .and_then(palisade_policies::parse_duration)
         .filter(|time| !time.is_zero())
         .ok_or_else(|| {
-            Failure::usage(
+            Failure::new(
                 format!(
                     "{option} {} is not a time longer than nothing",
                     typed.display()
@@ -45,7 +45,7 @@ pub fn stop_timeout(typed: &OsStr) -> Result<Duration, Failure> {
         .to_str()
         .and_then(palisade_policies::parse_duration)
         .ok_or_else(|| {
-            Failure::usage(
+            Failure::new(
                 format!(
                     "--stop-timeout {} is not a number of seconds",
                     typed.display()
@@ -99,7 +99,7 @@ pub fn host_name(option: &str, typed: OsString) -> Result<String, Failure> {
     if fits {
         Ok(name)
     } else {
-        Err(Failure::usage(
+        Err(Failure::new(
             format!(
                 "{option} {name} is not a host name of 1 to 64 letters, digits, hyphens and dots"
             ),
@@ -119,7 +119,7 @@ pub fn sandbox_name(typed: OsString) -> Result<String, Failure> {
     if fits {
         Ok(name)
     } else {
-        Err(Failure::usage(
+        Err(Failure::new(
             format!(
                 "--name {name} is not made of letters, digits, _ . and -, the first one a letter or digit"
             ),
@@ -133,7 +133,7 @@ pub fn pair(option: &str, typed: OsString) -> Result<(String, String), Failure> 
     let text = utf8(option, typed)?;
     let (name, value) = text.split_once('=').unwrap_or((&text, ""));
     if name.is_empty() {
-        return Err(Failure::usage(
+        return Err(Failure::new(
             format!("{option} {text} has no name"),
             format!("{option} name=value"),
         ));

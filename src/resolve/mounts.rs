@@ -12,7 +12,7 @@ use palisade_rootfs::ImageConfig;
 
 use super::host::HostTree;
 use super::identity::Identity;
-use crate::failure::Failure;
+use crate::failure::{Failure, reason};
 use crate::request::{Bind, Mount, Request, Tmpfs, sandbox_path};
 
 /// What the list is made from.
@@ -259,7 +259,11 @@ fn bind(
         }
         Err(error) => {
             return Err(Failure::new(
-                format!("cannot show {} inside: {error}", source.display()),
+                format!(
+                    "cannot show {} inside: {}",
+                    source.display(),
+                    reason(&error)
+                ),
                 format!("mkdir -p {}, or another source", source.display()),
             ));
         }

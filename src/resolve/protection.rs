@@ -8,7 +8,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities};
 use palisade_policies::landlock::PathRule;
 use palisade_policies::{Policy, Program, seccomp};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, reason};
 use crate::request::{Request, Seccomp};
 
 /// The most a seccomp profile file may hold, in bytes.
@@ -62,7 +62,7 @@ pub fn seccomp(request: &Request, policy: &Policy) -> Result<Vec<Program>, Failu
                     "a profile as docker's or a runtime configuration's linux.seccomp, in JSON",
                 )
             };
-            let text = read(path).map_err(|error| wrong(error.to_string()))?;
+            let text = read(path).map_err(|error| wrong(reason(&error)))?;
             let program = seccomp::from_json(&text, &path.to_string_lossy(), &policy.capabilities)
                 .map_err(|error| wrong(error.to_string()))?;
             Ok(vec![program])
