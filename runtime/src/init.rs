@@ -217,6 +217,9 @@ fn open_terminal(
     let open = || {
         let master = tree.open(c"dev/pts/ptmx", OFlag::O_RDWR | OFlag::O_NOCTTY)?;
         let slave = sys::terminal_peer(master.as_fd())?;
+        if let Some(size) = &prepared.console_size {
+            crate::terminal::set_window_size(&master, size)?;
+        }
         control::send(
             control,
             &Record::new(Kind::Terminal, 0, 0, b""),

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::pty::Winsize;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use crate::capabilities::Capabilities;
@@ -51,6 +52,7 @@ pub(crate) struct Prepared {
     /// Whether a missing working directory is made: not where it would appear in a bind-mounted host directory.
     pub(crate) make_cwd: bool,
     pub(crate) terminal: bool,
+    pub(crate) console_size: Option<Winsize>,
     pub(crate) capabilities: Capabilities,
     pub(crate) no_new_privileges: bool,
     pub(crate) umask: u32,
@@ -228,6 +230,7 @@ impl Prepared {
                 .transpose()?,
             cwd: PreparedPath::new("working directory", process.cwd())?,
             make_cwd: !mount::below_a_bind(&mounts, process.cwd()),
+            console_size: console_size(process),
             terminal: process.terminal().unwrap_or(false),
             mounts,
             capabilities: Capabilities::new(process.capabilities().as_ref()),
@@ -513,6 +516,18 @@ fn candidates(process: &Process) -> Result<Vec<CString>, Error> {
             )
         })
         .collect()
+}
+
+/// The size that the terminal has before the command starts.
+fn console_size(process: &Process) -> Option<Winsize> {
+    let size = process.console_size()?;
+    let short = |cells: u64| u16::try_from(cells).unwrap_or(u16::MAX);
+    Some(Winsize {
+        ws_row: short(size.height()),
+        ws_col: short(size.width()),
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    })
 }
 
 fn rlimits(process: &Process) -> Result<Vec<(Rlimit, CString)>, Error> {
