@@ -38,7 +38,6 @@ pub struct RunArguments {
     pub mounts: Vec<MountArgument>,
     pub name: Option<OsString>,
     pub network: Option<OsString>,
-    pub oom_score_adj: Option<OsString>,
     pub pids_limit: Option<OsString>,
     pub platform: Option<OsString>,
     pub policy: Option<OsString>,
@@ -130,7 +129,6 @@ pub static OPTIONS: &[Opt<RunArguments>] = &[
     Run::value("cpuset-mems", "LIST", "Memory nodes that may be used, as 0-1", |a, v| a.cpuset_mems = Some(v)).under(LIMITS),
     Run::value("pids-limit", "NUMBER", "Processes and threads; -1 for unlimited", |a, v| a.pids_limit = Some(v)).under(LIMITS),
     Run::value("ulimit", "NAME=SOFT[:HARD]", "Limit of each process (getrlimit(2)), as nofile=1024:4096", |a, v| a.ulimit.push(v)).under(LIMITS),
-    Run::value("oom-score-adj", "NUMBER", "Preference of the out-of-memory killer, -1000 to 1000", |a, v| a.oom_score_adj = Some(v)).under(LIMITS),
 
     Run::value("name", "NAME", "Name of the sandbox", |a, v| a.name = Some(v)).under(RECORDS),
     Run::value("label", "NAME[=VALUE]", "Label of the sandbox", |a, v| a.label.push(v)).short('l').under(RECORDS),

@@ -167,6 +167,11 @@ const TABLE: &[(&str, char, &str)] = &[
         "--memory with a higher limit: a sandbox out of memory is ended, exit code 137",
     ),
     (
+        "oom-score-adj",
+        '\0',
+        "--memory, which ends the sandbox alone when it takes too much",
+    ),
+    (
         "pid",
         '\0',
         "nothing: a sandbox always has its own PID namespace",

@@ -34,8 +34,6 @@ pub struct Limits {
     pub shm: Option<u64>,
     /// `--ulimit`, by name as policies have them.
     pub ulimits: Vec<(String, Rlimit)>,
-    /// Preference of the out-of-memory killer.
-    pub oom_score_adj: Option<i32>,
 }
 
 /// `--pids-limit`.
@@ -72,7 +70,6 @@ pub struct Typed {
     pub pids: Option<OsString>,
     pub shm: Option<OsString>,
     pub ulimits: Vec<OsString>,
-    pub oom_score_adj: Option<OsString>,
 }
 
 /// docker's lower bound: below it nothing starts and the reason is hard to see.
@@ -157,23 +154,6 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
             .into_iter()
             .map(ulimit)
             .collect::<Result<_, _>>()?,
-        oom_score_adj: typed
-            .oom_score_adj
-            .map(|typed| {
-                let number = typed
-                    .to_str()
-                    .and_then(|t| t.parse().ok())
-                    .filter(|n| (-1000..=1000).contains(n));
-                number.ok_or_else(|| {
-                    wrong(
-                        "--oom-score-adj",
-                        &typed,
-                        "a number from -1000 to 1000",
-                        "--oom-score-adj 500",
-                    )
-                })
-            })
-            .transpose()?,
     })
 }
 

@@ -188,7 +188,6 @@ impl Request {
                 pids: arguments.pids_limit,
                 shm: arguments.shm_size,
                 ulimits: arguments.ulimit,
-                oom_score_adj: arguments.oom_score_adj,
             })?,
             name: optional(arguments.name, text::sandbox_name)?,
             labels: each(arguments.label, |v| text::pair("--label", v))?,

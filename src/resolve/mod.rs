@@ -198,8 +198,7 @@ fn process(
         .set_cwd(cwd)
         .set_capabilities(Some(protection::capabilities(policy)?))
         .set_rlimits(Some(limits::rlimits(request, policy, caller)?))
-        .set_no_new_privileges(Some(true))
-        .set_oom_score_adj(request.limits.oom_score_adj);
+        .set_no_new_privileges(Some(true));
     Ok(process)
 }
 
