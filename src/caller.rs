@@ -43,7 +43,7 @@ impl Caller {
     /// Reads the facts. The tables of subordinate ids are read where a range may be needed: for root, and on `ranges`.
     ///
     /// # Errors
-    /// The working directory is gone.
+    /// The working directory is gone, or a table that root's ids are chosen by cannot be read.
     pub fn read(ranges: bool) -> Result<Self, Failure> {
         let cwd = std::env::current_dir().map_err(|error| {
             Failure::new(
@@ -59,12 +59,13 @@ impl Caller {
             ..Self::default()
         };
         if caller.is_root() {
-            caller.initial_user_namespace = std::fs::read_to_string("/proc/self/uid_map")
-                .is_ok_and(|map| maps_everything(&map));
-            caller.reserved = ranges_of(&read_table("/etc/subuid"), |_| true);
-            caller
-                .reserved
-                .extend(ranges_of(&read_table("/etc/subgid"), |_| true));
+            // Neither may be guessed: the ids that stand for the sandbox's on the host are chosen by them.
+            let map = readable("/proc/self/uid_map")?.unwrap_or_default();
+            caller.initial_user_namespace = maps_everything(&map);
+            for table in ["/etc/subuid", "/etc/subgid"] {
+                let table = readable(table)?.unwrap_or_default();
+                caller.reserved.extend(ranges_of(&table, |_| true));
+            }
         } else if ranges && has_map_helpers() {
             let passwd = read_table("/etc/passwd");
             let name = name_of(&passwd, caller.uid);
@@ -107,6 +108,18 @@ impl Caller {
             }
         }
         out
+    }
+}
+
+/// A file's text; none where there is no such file.
+fn readable(path: &str) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::new(
+            format!("cannot read {path}: {}", reason(&error)),
+            "make it readable: the ids of sandboxes are chosen by it",
+        )),
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::Command;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::{Pid, getegid, geteuid, getpid, getppid};
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceType, User};
 
 use crate::Error;
@@ -307,23 +307,38 @@ pub(crate) fn user_namespace(
     uids: &[LinuxIdMapping],
     gids: &[LinuxIdMapping],
 ) -> Result<OwnedFd, Error> {
+    let failed = |errno| Error::Launch {
+        action: "make a user namespace for an id-mapped mount".into(),
+        errno,
+    };
+    let supervisor = getpid();
     match sys::clone3(libc::CLONE_NEWUSER as u64, None) {
-        Ok(Cloned::Child) => loop {
-            let _ = sys::block_all_signals();
-            nix::unistd::pause();
-        },
+        Ok(Cloned::Child) => hold_namespace(supervisor),
         Ok(Cloned::Parent { pid, pidfd }) => {
             let made = write_map(pid, "uid_map", uids)
                 .and_then(|()| write_map(pid, "gid_map", gids))
                 .and_then(|()| user_namespace_of(pid));
-            let _ = sys::pidfd_send_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
+            // It dies with this process if it cannot be killed: waiting for it would be for ever.
+            sys::pidfd_send_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL)
+                .map_err(failed)?;
             while let Err(Errno::EINTR) = sys::wait4(pid, 0) {}
             made
         }
-        Err(errno) => Err(Error::Launch {
-            action: "make a user namespace for an id-mapped mount".into(),
-            errno,
-        }),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+/// The life of the process that a user namespace needs until it is held by a descriptor. It must neither outlive the
+/// supervisor nor hold a descriptor that somebody waits for the end of.
+fn hold_namespace(supervisor: Pid) -> ! {
+    let bound = sys::close_range(0, u32::MAX, 0)
+        .and_then(|()| sys::block_all_signals())
+        .and_then(|()| sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0));
+    if bound.is_err() || getppid() != supervisor {
+        sys::exit_now(125);
+    }
+    loop {
+        nix::unistd::pause();
     }
 }
 
