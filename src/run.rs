@@ -113,6 +113,9 @@ fn find_image(request: &Request, caller: &Caller, data: &Path) -> Result<Option<
 fn image_remedy(error: &palisade_rootfs::Error) -> &'static str {
     use palisade_rootfs::Error;
     match error {
+        Error::Io { doing, .. } if doing.contains("store") => {
+            "--root DIR with a directory of your own"
+        }
         Error::Store { .. } => "--root DIR with a directory of your own",
         Error::Platform { .. } => "--platform with one that it is for",
         Error::Unsupported { .. } => "skopeo copy, which changes an image from one form to another",

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, open};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::Mode;
 
@@ -40,7 +40,7 @@ pub(crate) fn start<'p>(
     ));
     let proc = proc.map(AsFd::as_fd);
     let mut body = || {
-        match confine(prepared, stdio, proc) {
+        match confine(prepared, stdio) {
             Ok(()) => execute(prepared, proc, &record),
             Err(failure) => {
                 record.set(Record::failed(
@@ -60,11 +60,7 @@ pub(crate) fn start<'p>(
 }
 
 /// Everything between the new process and its execve(2); seccomp last, as it may forbid what came before.
-fn confine<'p>(
-    prepared: &'p Prepared,
-    stdio: &Stdio,
-    proc: Option<BorrowedFd<'_>>,
-) -> Result<(), Failure<'p>> {
+fn confine<'p>(prepared: &'p Prepared, stdio: &Stdio) -> Result<(), Failure<'p>> {
     nix::unistd::setsid().or_fail(Step::Fork, c"(session)")?;
     if prepared.terminal {
         sys::control_terminal(stdio.stdin.as_fd())
@@ -76,12 +72,6 @@ fn confine<'p>(
     // No descriptor of the host crosses (CVE-2024-21626): all but these three close at execve.
     sys::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
         .or_fail(Step::Stdio, c"(close the rest)")?;
-    if let (Some(value), Some(proc)) = (&prepared.oom_score_adj, proc) {
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let set = openat(proc, c"self/oom_score_adj", flags, Mode::empty())
-            .and_then(|file| nix::unistd::write(&file, value.to_bytes()));
-        set.or_fail(Step::OomScore, value)?;
-    }
     for (limit, name) in &prepared.rlimits {
         sys::setrlimit(*limit).or_fail(Step::Rlimit, name)?;
     }

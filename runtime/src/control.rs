@@ -124,6 +124,17 @@ impl Step {
             (Self::Rlimit, Errno::EPERM) => {
                 Some("a limit cannot be raised above the caller's own hard limit: see ulimit -H -a")
             }
+            (Self::Seccomp, Errno::EINVAL) => Some(
+                "this kernel has no system call filters (CONFIG_SECCOMP_FILTER): another kernel, or \
+                --security-opt seccomp=unconfined to go on without",
+            ),
+            (_, Errno::ENOSYS) => Some(
+                "the kernel, or a filter around palisade, has no such system call: Linux 5.13 or newer, outside of what filters",
+            ),
+            (_, Errno::EPERM | Errno::EACCES) => Some(
+                "something around palisade refuses this, such as an outer container's seccomp profile, AppArmor or SELinux: \
+                run palisade outside of it",
+            ),
             _ => None,
         }
     }

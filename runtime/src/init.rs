@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::chdir;
 
@@ -75,6 +75,13 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
 
     let proc = assemble(init)?;
 
+    // Inherited by the command; it cannot be set once PID 1 is not dumpable, as the file then belongs to the host's root.
+    if let (Some(value), Some(proc)) = (&prepared.oom_score_adj, &proc) {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        openat(proc, c"self/oom_score_adj", flags, Mode::empty())
+            .and_then(|file| nix::unistd::write(&file, value.to_bytes()))
+            .or_fail(Step::OomScore, value)?;
+    }
     if let Some(hostname) = &prepared.hostname {
         sys::sethostname(hostname).or_fail(Step::Hostname, hostname)?;
     }
@@ -302,10 +309,17 @@ fn stay_bound_to_supervisor(control: BorrowedFd<'_>) -> Result<(), Failure<'stat
 fn supervise(control: BorrowedFd<'_>, command: i32) -> ! {
     loop {
         // Before waiting for a signal: a child may have ended before the first wait.
-        while let Ok(Some((pid, status, _))) = sys::wait4(-1, libc::WNOHANG) {
-            if pid == command {
-                let _ = control::send(control, &Record::new(Kind::Exited, 0, status, b""), None);
-                sys::exit_now(0);
+        loop {
+            match sys::wait4(-1, libc::WNOHANG) {
+                Ok(Some((pid, status, _))) if pid == command => {
+                    let record = Record::new(Kind::Exited, 0, status, b"");
+                    let _ = control::send(control, &record, None);
+                    sys::exit_now(0);
+                }
+                Ok(Some(_)) | Err(Errno::EINTR) => {}
+                Ok(None) => break,
+                // The command's end can no longer be learned: to wait for it would be for ever.
+                Err(_) => sys::exit_now(125),
             }
         }
         match sys::next_signal() {

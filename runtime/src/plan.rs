@@ -1,5 +1,6 @@
 //! The one currency: everything about a sandbox, as plain data, before anything is changed on the machine.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct Plan {
     pub id: String,
     /// The OCI runtime configuration. `root.path` is not used: see [`Plan::root`].
     pub spec: Spec,
+    /// The command's arguments, byte for byte, where they are not the UTF-8 text that a [`Spec`] can hold; else the spec's.
+    pub args: Option<Vec<OsString>>,
     /// How the root file system is put together.
     pub root: Root,
     /// Files written into the root before it becomes read-only, in order.

@@ -2,7 +2,7 @@
 //!
 //! Everything that can fail without the kernel fails here, before anything is changed; after it nothing allocates.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -186,6 +186,10 @@ impl Prepared {
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
         let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
         refuse_unknown(spec, process, linux)?;
+        let args = match &plan.args {
+            Some(args) => args.iter().map(OsString::as_os_str).collect::<Vec<_>>(),
+            None => process.args().iter().flatten().map(OsStr::new).collect(),
+        };
         let identity = Identity::new(linux, process.user())?;
         let mounts = mount::steps(spec, &identity)?;
         let devices = mount::devices(linux, &mounts)?;
@@ -247,8 +251,8 @@ impl Prepared {
             custom_seccomp: plan.custom_seccomp,
             inherited_filters: inherited.filters,
             ignored_signals: inherited.ignored_signals,
-            candidates: candidates(process)?,
-            argv: strings("argument", process.args().as_deref().unwrap_or_default())?,
+            candidates: candidates(process, &args)?,
+            argv: strings("argument", &args)?,
             envp: strings(
                 "environment variable",
                 process.env().as_deref().unwrap_or_default(),
@@ -479,7 +483,7 @@ fn prepare_file(file: &crate::plan::File) -> Result<PreparedFile, Error> {
     })
 }
 
-fn strings(what: &'static str, values: &[String]) -> Result<Pointers, Error> {
+fn strings(what: &'static str, values: &[impl AsRef<OsStr>]) -> Result<Pointers, Error> {
     Ok(Pointers::new(
         values
             .iter()
@@ -489,32 +493,23 @@ fn strings(what: &'static str, values: &[String]) -> Result<Pointers, Error> {
 }
 
 /// The files that execve(2) tries for the command, as execvp(3) would with the sandbox's PATH.
-fn candidates(process: &Process) -> Result<Vec<CString>, Error> {
-    let args = process.args().as_deref().unwrap_or_default();
-    let program = args.first().ok_or_else(|| Error::Unsupported {
+fn candidates(process: &Process, args: &[&OsStr]) -> Result<Vec<CString>, Error> {
+    let program = *args.first().ok_or_else(|| Error::Unsupported {
         what: "an empty command".into(),
         why: "neither the command line nor the image names one".into(),
     })?;
-    if program.contains('/') {
+    if program.is_empty() || program.as_bytes().contains(&b'/') {
         return Ok(vec![c_string("command", program)?]);
     }
     let path = process
         .env()
         .iter()
         .flatten()
-        .find_map(|v| v.strip_prefix("PATH="))
+        .find_map(|variable| variable.strip_prefix("PATH="))
         .unwrap_or("/usr/local/bin:/usr/bin:/bin");
-    if program.is_empty() {
-        return Ok(vec![c_string("command", "")?]);
-    }
     path.split(':')
         .filter(|directory| directory.starts_with('/'))
-        .map(|directory| {
-            c_string(
-                "command",
-                format!("{}/{program}", directory.trim_end_matches('/')),
-            )
-        })
+        .map(|directory| c_string("command", Path::new(directory).join(program)))
         .collect()
 }
 

@@ -167,6 +167,7 @@ fn plan(args: &[&str]) -> Plan {
     Plan {
         id: "0".repeat(64),
         spec: spec(args),
+        args: None,
         root: Root::Tmpfs {
             size: 1 << 20,
             links,

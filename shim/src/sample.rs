@@ -17,6 +17,7 @@ pub fn plan(spec: Spec) -> Plan {
         landlock: None,
         seccomp: Vec::new(),
         custom_seccomp: false,
+        args: None,
         interactive: false,
         timeout: None,
         stop_signal: 15,

@@ -34,7 +34,7 @@ pub struct Request {
     /// Which of its platforms.
     pub platform: Platform,
     /// What stands after the image.
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
     /// `--entrypoint`: none for the image's, an empty text for none at all.
     pub entrypoint: Option<String>,
     /// `--env-file` and `-e`, in that order, as `(name, value)`.
@@ -125,15 +125,11 @@ impl Request {
             Some(typed) => Platform::parse(&text::utf8("--platform", typed)?)
                 .map_err(|error| Failure::new(error.to_string(), "--platform linux/amd64"))?,
         };
-        let command = arguments
-            .command
-            .into_iter()
-            .map(|arg| text::utf8("an argument of the command", arg));
         Ok(Self {
             image,
             image_name,
             platform,
-            command: command.collect::<Result<_, _>>()?,
+            command: arguments.command,
             entrypoint: optional(arguments.entrypoint, |v| text::utf8("--entrypoint", v))?,
             environment: environment::collect(arguments.env_file, arguments.env, caller)?,
             workdir: optional(arguments.workdir, |v| sandbox_path("--workdir", &v))?,

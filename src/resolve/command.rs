@@ -1,5 +1,6 @@
 //! What is executed, and where.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use palisade_rootfs::ImageConfig;
@@ -12,19 +13,20 @@ pub fn resolve(
     request: &Request,
     config: &ImageConfig,
     host: bool,
-) -> Result<Vec<String>, Failure> {
-    let mut args: Vec<String> = match &request.entrypoint {
-        None => config.entrypoint.clone(),
+) -> Result<Vec<OsString>, Failure> {
+    let words = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    let mut args = match &request.entrypoint {
+        None => words(&config.entrypoint),
         Some(program) if program.is_empty() => Vec::new(),
-        Some(program) => vec![program.clone()],
+        Some(program) => vec![program.into()],
     };
     if !request.command.is_empty() {
         args.extend_from_slice(&request.command);
     } else if request.entrypoint.is_none() {
-        args.extend_from_slice(&config.cmd);
+        args.extend(words(&config.cmd));
     }
     if args.is_empty() && host {
-        args.push("/bin/sh".to_owned());
+        args.push("/bin/sh".into());
     }
     if args.is_empty() {
         let image = &request.image_name;

@@ -128,7 +128,11 @@ pub fn resolve(
         hostname: &hostname,
         home: &accounts.home,
     });
-    let process = process(request, policy, caller, &identity, args, env, cwd)?;
+    let text = args
+        .iter()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    let process = process(request, policy, caller, &identity, text, env, cwd)?;
 
     let mut linux = Linux::default();
     linux
@@ -167,6 +171,10 @@ pub fn resolve(
             files,
             landlock,
             seccomp: protection::seccomp(request, policy)?,
+            args: args
+                .iter()
+                .any(|arg| arg.to_str().is_none())
+                .then_some(args),
             custom_seccomp: matches!(request.protection.seccomp, Seccomp::File(_)),
             interactive: request.interactive,
             timeout: policy.timeout,
