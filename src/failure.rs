@@ -35,6 +35,11 @@ impl Failure {
         &self.remedy
     }
 
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The exit code.
     pub fn code(&self) -> u8 {
         self.code

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use palisade_policies::{Pins, Policy};
 use palisade_rootfs::{Image, Ownership, Reference, Store};
 use palisade_runtime::{Root, Upper};
-use palisade_shim::{receipt, supervise};
+use palisade_shim::{Outcome, Reason, receipt, supervise};
 
 use crate::caller::Caller;
 use crate::cli::{self, render};
@@ -34,14 +35,40 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     }
     let ranges =
         arguments.userns.is_some() || arguments.user.is_some() || !arguments.group_add.is_empty();
-    let mut caller = Caller::read(ranges)?;
+    let caller = Caller::read(ranges)?;
     let request = Request::new(arguments, &caller)?;
+    let start = SystemTime::now();
+    let ready = match prepare(&request, caller) {
+        Ok(ready) => ready,
+        Err(failure) => {
+            record_failure(&request, start, &failure);
+            return Err(failure);
+        }
+    };
+    if request.dry_run {
+        return print(&dry_run::text(&ready.resolved)?).map(|()| 0);
+    }
+    if !request.quiet {
+        tell("note", &ready.resolved.notes);
+    }
+    execute(&request, &ready)
+}
+
+/// Everything that a run is made of.
+struct Ready {
+    policy: Policy,
+    image: Option<Image>,
+    resolved: Resolved,
+}
+
+/// From a request to a plan, with its image unpacked.
+fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> {
     let mut notes = Vec::new();
-    let policy = effective_policy(&request, &mut notes)?;
+    let policy = effective_policy(request, &mut notes)?;
     caller.hard_limits = resolve::hard_limits(policy.limits.rlimits.keys());
 
     let data = data::directory(request.root.as_deref(), &caller)?;
-    let image = find_image(&request, &caller, &data)?;
+    let image = find_image(request, &caller, &data)?;
     let tree = HostTree::read_if(image.is_none());
     let source = image.as_ref().map_or(Source::Host(&tree), Source::Image);
     // A dry run has no id of its own, so that its text is the same each time.
@@ -51,25 +78,49 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         fresh_id()?
     };
     let directory = data::sandbox(&data, &id, request.remove);
-    let mut resolved = resolve::resolve(
-        &request,
-        &policy,
-        source,
-        &caller,
-        Place {
-            id: &id,
-            directory: &directory,
-        },
-    )?;
+    let place = Place {
+        id: &id,
+        directory: &directory,
+    };
+    let mut resolved = resolve::resolve(request, &policy, source, &caller, place)?;
     notes.append(&mut resolved.notes);
     resolved.notes = notes;
-    if request.dry_run {
-        return print(&dry_run::text(&resolved)?).map(|()| 0);
+    Ok(Ready {
+        policy,
+        image,
+        resolved,
+    })
+}
+
+/// The receipt, where one was asked for, of a run that failed before there was a plan.
+fn record_failure(request: &Request, start: SystemTime, failure: &Failure) {
+    let Some(path) = request.receipt.as_deref().filter(|_| !request.dry_run) else {
+        return;
+    };
+    let receipt = receipt::Request {
+        to: receipt_place(path),
+        facts: receipt::Facts {
+            name: request.name.clone(),
+            labels: request.labels.iter().cloned().collect(),
+            image: Some(receipt::Image {
+                reference: request.image_name.clone(),
+                ..receipt::Image::default()
+            }),
+            ..receipt::Facts::default()
+        },
+    };
+    if let Err(error) = receipt::failed(&receipt, start, failure.code(), failure.message()) {
+        tell("warning", &[error.to_string()]);
     }
-    if !request.quiet {
-        tell("note", &resolved.notes);
+}
+
+/// Where `--receipt` says that the receipt goes.
+fn receipt_place(path: &Path) -> receipt::To {
+    if path.as_os_str() == "-" {
+        receipt::To::Stdout
+    } else {
+        receipt::To::File(path.to_owned())
     }
-    execute(&request, &policy, image.as_ref(), &resolved)
 }
 
 /// The policy asked for, with the request's options and the administrator's pins in it.
@@ -133,12 +184,8 @@ fn image_remedy(error: &palisade_rootfs::Error) -> &'static str {
 }
 
 /// Does what the plan needs on the host, runs it, and undoes it.
-fn execute(
-    request: &Request,
-    policy: &Policy,
-    image: Option<&Image>,
-    resolved: &Resolved,
-) -> Result<u8, Failure> {
+fn execute(request: &Request, ready: &Ready) -> Result<u8, Failure> {
+    let resolved = &ready.resolved;
     for path in &resolved.create {
         std::fs::create_dir_all(path).map_err(|error| {
             Failure::new(
@@ -149,12 +196,8 @@ fn execute(
     }
     let mut options = supervise::Options {
         receipt: request.receipt.as_ref().map(|path| receipt::Request {
-            to: if path.as_os_str() == "-" {
-                receipt::To::Stdout
-            } else {
-                receipt::To::File(path.clone())
-            },
-            facts: facts(request, policy, image, resolved),
+            to: receipt_place(path),
+            facts: facts(request, ready),
         }),
         ..supervise::Options::default()
     };
@@ -174,6 +217,9 @@ fn execute(
             for problem in &outcome.problems {
                 tell("warning", &[problem.to_string()]);
             }
+            if !request.quiet {
+                tell("note", &ending(&ready.policy, &outcome));
+            }
             Ok(outcome.code)
         }
         Err(error) => {
@@ -189,12 +235,21 @@ fn execute(
     }
 }
 
-fn facts(
-    request: &Request,
-    policy: &Policy,
-    image: Option<&Image>,
-    resolved: &Resolved,
-) -> receipt::Facts {
+/// Why the command ended, where its exit code does not say it.
+fn ending(policy: &Policy, outcome: &Outcome) -> Vec<String> {
+    match outcome.reason {
+        Reason::Timeout => {
+            let limit = policy.timeout.map(palisade_policies::format_duration);
+            let limit = limit.unwrap_or_default();
+            vec![format!("the time limit of {limit} ended the command")]
+        }
+        Reason::OutOfMemory => vec!["the memory limit ended the command".to_owned()],
+        Reason::Exit | Reason::Signal => Vec::new(),
+    }
+}
+
+fn facts(request: &Request, ready: &Ready) -> receipt::Facts {
+    let (image, policy) = (ready.image.as_ref(), &ready.policy);
     let layers = image
         .iter()
         .flat_map(|image| &image.layers)
@@ -214,8 +269,8 @@ fn facts(
             digest: Some(policy.digest()),
         }),
         tier: None,
-        identity: Some(resolved.identity.to_owned()),
-        warnings: resolved.notes.clone(),
+        identity: Some(ready.resolved.identity.to_owned()),
+        warnings: ready.resolved.notes.clone(),
         missing: Vec::new(),
     }
 }
