@@ -31,7 +31,6 @@ const STACK: usize = 64 * 1024;
 pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
     let mut prepared = Prepared::new(plan)?;
     check_numbers(&stdio)?;
-    let cgroup = make_cgroup(plan, &mut prepared)?;
     let (control, child_control) = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -39,6 +38,7 @@ pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
         SockFlag::SOCK_CLOEXEC,
     )
     .map_err(|errno| at("make a socket pair", errno))?;
+    let cgroup = make_cgroup(plan, &mut prepared)?;
     let mut init = Init {
         control: child_control,
         stdio,

@@ -133,7 +133,12 @@ impl Place {
             // A path that an engine chose may exist already: it made the parents, or the cgroup itself.
             Directory::make(&path, self.path.is_some())?;
         }
-        Directory::open(&path)
+        Directory::open(&path).inspect_err(|_| {
+            // Only what was made just now, and is empty, can be removed by this.
+            if self.path.is_none() {
+                let _ = std::fs::remove_dir(&path);
+            }
+        })
     }
 }
 
