@@ -139,6 +139,12 @@ impl Error {
                         .into(),
                 )
             }
+            Self::Launch { errno: Errno::ENOSYS, .. } => Some(
+                "the kernel, or a filter around palisade, has no such system call: Linux 5.13 or newer, outside of what filters".into(),
+            ),
+            Self::Launch { errno: Errno::EPERM | Errno::EACCES, .. } => Some(
+                "see who may read it; or something around palisade refuses this, such as an outer container: run palisade outside of it".into(),
+            ),
             Self::Setup { step, errno, .. } => step.advice(*errno).map(Into::into),
             Self::Cgroup(_) => Some("--best-effort goes on with what can be had; palisade as root can always limit".into()),
             _ => None,
