@@ -363,15 +363,13 @@ impl Cgroup {
     /// # Errors
     /// [`Error::System`] with `EBUSY` when a process is still in it after two seconds: kill first.
     pub fn remove(&self) -> Result<(), Error> {
-        if let Some(leaf) = &self.leaf {
-            remove_directory(leaf, true)?;
-        }
-        if let Some(unified) = &self.unified {
-            remove_directory(unified, true)?;
-        }
-        self.v1
-            .iter()
-            .try_for_each(|(_, directory)| remove_directory(directory, false))
+        let unified = [&self.leaf, &self.unified].into_iter().flatten();
+        let legacy = self.v1.iter().map(|(_, directory)| directory);
+        // One that cannot be removed is no reason to leave the others.
+        unified
+            .map(|directory| remove_directory(directory, true))
+            .chain(legacy.map(|directory| remove_directory(directory, false)))
+            .fold(Ok(()), Result::and)
     }
 
     /// Plain data from which [`Cgroup::open`] finds it again.
