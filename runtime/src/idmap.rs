@@ -163,9 +163,6 @@ impl Map {
                 detail: "the runtime configuration maps none".into(),
             });
         }
-        if user == 0 {
-            return Ok(Self::Privileged { uids, gids });
-        }
         if single(&uids, user) && single(&gids, group) {
             let line = |map: &LinuxIdMapping| {
                 CString::new(format!("{} {} 1\n", map.container_id(), map.host_id()))
@@ -175,6 +172,10 @@ impl Map {
                 uid: line(&uids[0]),
                 gid: line(&gids[0]),
             });
+        }
+        // After the single id: root of an outer user namespace has its own id to give and no id-mapped mounts.
+        if user == 0 {
+            return Ok(Self::Privileged { uids, gids });
         }
         Ok(Self::Helpers { uids, gids })
     }
