@@ -20,7 +20,6 @@ fn no_failing_call_weakens_hangs_or_litters() {
         .map_or_else(|| env!("CARGO_BIN_EXE_palisade").into(), PathBuf::from);
     let mut python = Command::new("python3");
     python.arg(directory.path().join("run")).arg("--quick");
-    // The other users have their own turn with the whole suite.
     python.env("PALISADE_BIN", palisade);
     let output = python.output().expect("python3 is installed");
     let said = String::from_utf8_lossy(&output.stdout);

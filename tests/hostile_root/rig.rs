@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Far beyond what any test needs: a hang becomes a failure.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_mins(1);
 
 /// What no sandbox may ever read.
 pub const SECRET: &str = "the canary's secret";
