@@ -159,7 +159,7 @@ fn a_layer_that_is_longer_than_it_says_is_refused() {
 #[test]
 fn a_layer_that_is_missing_is_named() {
     damaged(&["sha256"], |layout| {
-        fs::remove_file(layout::layer_blob(layout)).unwrap()
+        fs::remove_file(layout::layer_blob(layout)).unwrap();
     });
 }
 
@@ -174,7 +174,7 @@ fn an_index_that_is_no_json_is_refused() {
         "{\"schemaVersion\": 2, \"manifests\": [{}]}",
     ] {
         damaged(&[], |layout| {
-            fs::write(layout.join("index.json"), text).unwrap()
+            fs::write(layout.join("index.json"), text).unwrap();
         });
     }
 }
