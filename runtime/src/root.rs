@@ -246,7 +246,6 @@ fn overlay<'p>(
 
 /// How lower directories are named to the kernel.
 #[derive(Clone, Copy)]
-#[derive(Clone, Copy)]
 enum Layers<'p> {
     Each(&'p [CString]),
     Joined(&'p CStr),
