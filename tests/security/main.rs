@@ -2,7 +2,9 @@
 //!
 //! `policies` asks every probe under every built-in policy. `proofs` takes one protection after the other away and
 //! asks again: a probe that does not notice could not have noticed its loss either.
+//! `workloads` runs ordinary programs.
 
 mod policies;
 mod proofs;
 mod rig;
+mod workloads;
