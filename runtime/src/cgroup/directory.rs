@@ -1,12 +1,13 @@
 //! One directory of a cgroup hierarchy, held open: every later step goes through its descriptor.
 
 use std::ffi::OsString;
+use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, mkdir, read, unlinkat, write};
 
@@ -17,7 +18,7 @@ use super::Error;
 /// A shared lock is held as long as it is open: a cgroup that nobody holds open and that has no process is abandoned.
 #[derive(Debug)]
 pub(super) struct Directory {
-    fd: Flock<OwnedFd>,
+    fd: File,
     path: PathBuf,
 }
 
@@ -25,18 +26,26 @@ const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
 
 impl Directory {
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::lock(path, FlockArg::LockSharedNonblock)
+        Self::lock(path, File::try_lock_shared)
     }
 
     /// Opens a cgroup that nobody else holds open; none when somebody does.
     pub fn open_abandoned(path: &Path) -> Option<Self> {
-        Self::lock(path, FlockArg::LockExclusiveNonblock).ok()
+        Self::lock(path, File::try_lock).ok()
     }
 
-    fn lock(path: &Path, lock: FlockArg) -> Result<Self, Error> {
+    fn lock(
+        path: &Path,
+        lock: impl FnOnce(&File) -> Result<(), TryLockError>,
+    ) -> Result<Self, Error> {
         let fail = |errno| Error::system("open", path, errno);
-        let fd = open(path, DIRECTORY, Mode::empty()).map_err(fail)?;
-        let fd = Flock::lock(fd, lock).map_err(|(_, errno)| fail(errno))?;
+        let fd = File::from(open(path, DIRECTORY, Mode::empty()).map_err(fail)?);
+        lock(&fd).map_err(|error| match error {
+            TryLockError::WouldBlock => fail(Errno::EWOULDBLOCK),
+            TryLockError::Error(error) => {
+                fail(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+            }
+        })?;
         Ok(Self {
             fd,
             path: path.into(),
@@ -64,7 +73,7 @@ impl Directory {
         let fail =
             |errno| Error::system(format!("write {value:?} to"), self.path.join(file), errno);
         let fd = openat(
-            &*self.fd,
+            &self.fd,
             file,
             OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
             Mode::empty(),
@@ -78,7 +87,7 @@ impl Directory {
     pub fn read(&self, file: &str) -> Result<String, Error> {
         let fail = |errno| Error::system("read", self.path.join(file), errno);
         let fd = openat(
-            &*self.fd,
+            &self.fd,
             file,
             OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
             Mode::empty(),
@@ -90,7 +99,7 @@ impl Directory {
     /// Opens a control file for reading, to be polled.
     pub fn open_file(&self, file: &str) -> Result<OwnedFd, Error> {
         openat(
-            &*self.fd,
+            &self.fd,
             file,
             OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
             Mode::empty(),
