@@ -1,6 +1,6 @@
 //! How a command is confined and run: Plan, namespaces, mounts, capabilities, filters, the init process.
 //!
-//! [`launch`] takes a [`Plan`] and returns a [`Sandbox`]: one clone, one socket, one PID 1 that puts the sandbox
+//! [`launch()`] takes a [`Plan`] and returns a [`Sandbox`]: one clone, one socket, one PID 1 that puts the sandbox
 //! together and starts the command. `docs/architecture.md` lists the steps in order.
 
 mod capabilities;
