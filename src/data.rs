@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::caller::Caller;
 use crate::failure::{Failure, reason};
 
-/// The data directory: `--root`, else `$PALISADE_ROOT`, else /var/lib/palisade for root, else
+/// The data directory: `--root`, else `$PALISADE_ROOT`, else /var/lib/palisade for the host's root, else
 /// `$XDG_DATA_HOME/palisade`, else `~/.local/share/palisade`.
 pub fn directory(option: Option<&Path>, caller: &Caller) -> Result<PathBuf, Failure> {
     // The XDG base directory specification: a relative path is to be ignored.
@@ -30,7 +30,7 @@ pub fn directory(option: Option<&Path>, caller: &Caller) -> Result<PathBuf, Fail
     {
         return Ok(caller.absolute(Path::new(path)));
     }
-    if caller.is_root() {
+    if caller.is_real_root() {
         return Ok("/var/lib/palisade".into());
     }
     if let Some(path) = variable("XDG_DATA_HOME") {
@@ -145,6 +145,7 @@ mod tests {
             uid,
             environment,
             cwd: "/w".into(),
+            initial_user_namespace: true,
             ..Caller::default()
         }
     }
@@ -164,6 +165,14 @@ mod tests {
         assert_eq!(
             of(0, &[("HOME", "/root")]).unwrap(),
             Path::new("/var/lib/palisade")
+        );
+        let nested = Caller {
+            initial_user_namespace: false,
+            ..caller(0, &[("HOME", "/root")])
+        };
+        assert_eq!(
+            directory(None, &nested).unwrap(),
+            Path::new("/root/.local/share/palisade")
         );
         assert_eq!(
             of(7, &[("HOME", "/h"), ("XDG_DATA_HOME", "/x")]).unwrap(),

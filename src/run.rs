@@ -214,6 +214,7 @@ fn execute(request: &Request, ready: &Ready) -> Result<u8, Failure> {
     match supervise::run(&resolved.plan, &options) {
         Ok(outcome) => {
             cidfile.keep();
+            tell("warning", &outcome.missing);
             for problem in &outcome.problems {
                 tell("warning", &[problem.to_string()]);
             }

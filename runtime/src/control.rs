@@ -95,6 +95,16 @@ impl Step {
         Self::Exec,
     ];
 
+    /// A step's subject as the user knows it: paths inside the sandbox travel without their leading slash.
+    pub(crate) fn shown(self, subject: String) -> String {
+        match self {
+            Self::File | Self::WorkingDirectory if !subject.starts_with(['/', '(']) => {
+                format!("/{}", if subject == "." { "" } else { &subject })
+            }
+            _ => subject,
+        }
+    }
+
     /// The step with this number, as sent over the socket.
     pub(crate) fn from_number(number: u16) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
@@ -146,7 +156,7 @@ impl fmt::Display for Step {
             Self::IdMap => "map the caller's ids",
             Self::Sync => "wait for the supervisor",
             Self::Private => "make the mount tree private",
-            Self::Scratch => "make the in-memory file system",
+            Self::Scratch => "make the in-memory file system of size",
             Self::Overlay => "mount the overlay of the image's layers",
             Self::AttachRoot => "attach the root file system",
             Self::Mount => "mount",

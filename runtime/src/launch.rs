@@ -38,7 +38,11 @@ pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
         SockFlag::SOCK_CLOEXEC,
     )
     .map_err(|errno| at("make a socket pair", errno))?;
-    let cgroup = make_cgroup(plan, &mut prepared)?;
+    let mut missing = Vec::new();
+    if plan.landlock.is_some() && prepared.landlock.is_none() {
+        missing.push("Landlock: this kernel has none".to_owned());
+    }
+    let cgroup = make_cgroup(plan, &mut prepared, &mut missing)?;
     let mut init = Init {
         control: child_control,
         stdio,
@@ -82,6 +86,7 @@ pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
             .map(Into::into)
             .unwrap_or_default(),
         reaped: false,
+        missing,
     };
     if prepared.needs_supervisor() {
         assist(&prepared, &sandbox)?;
@@ -108,7 +113,12 @@ fn check_numbers(stdio: &Stdio) -> Result<(), Error> {
     Ok(())
 }
 
-fn make_cgroup(plan: &Plan, prepared: &mut Prepared) -> Result<Option<Cgroup>, Error> {
+/// The cgroup for the plan's limits; where there can be none and the plan goes on without, what rlimits can do.
+fn make_cgroup(
+    plan: &Plan,
+    prepared: &mut Prepared,
+    missing: &mut Vec<String>,
+) -> Result<Option<Cgroup>, Error> {
     let Some(linux) = plan.spec.linux() else {
         return Ok(None);
     };
@@ -120,7 +130,8 @@ fn make_cgroup(plan: &Plan, prepared: &mut Prepared) -> Result<Option<Cgroup>, E
         ..cgroup::Request::default()
     };
     let cgroup = match Cgroup::create(&plan.id, resources, &request) {
-        Err(_) if plan.best_effort => {
+        Err(error) if plan.best_effort => {
+            missing.push(format!("limits by cgroup: {error}"));
             prepared.limit_without_cgroup(resources);
             None
         }

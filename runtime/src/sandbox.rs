@@ -84,6 +84,7 @@ pub struct Sandbox {
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) program: std::path::PathBuf,
     pub(crate) reaped: bool,
+    pub(crate) missing: Vec<String>,
 }
 
 impl Sandbox {
@@ -105,6 +106,11 @@ impl Sandbox {
     /// The master side of the command's terminal, after [`Event::Terminal`].
     pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
         self.terminal.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Protections that were asked for and not to be had, where the plan goes on without them: a sentence each.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
     }
 
     /// The limits' cgroup, where there is one.
@@ -157,8 +163,8 @@ impl Sandbox {
                 errno,
             },
             Some(step) => Error::Setup {
+                subject: step.shown(subject),
                 step,
-                subject,
                 errno,
             },
             None => Error::InitLost(format!("it reported an unknown step {}", record.step)),
@@ -212,7 +218,11 @@ impl Sandbox {
             usage.oom_kills = counted.oom_kills.unwrap_or(0);
             usage.pids_peak = counted.pids_peak;
             usage.pids_denied = counted.pids_denied.unwrap_or(0);
-            cgroup.remove()?;
+            let removed = cgroup.remove();
+            drop(cgroup);
+            // What a killed palisade left goes now that nobody waits; what cannot be removed is not this run's failure.
+            let _ = crate::cgroup::remove_abandoned();
+            removed?;
         }
         Ok(usage)
     }

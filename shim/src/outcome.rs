@@ -19,6 +19,8 @@ pub struct Outcome {
     pub protections: Protections,
     /// What it used.
     pub usage: Usage,
+    /// Protections that were asked for and not to be had, where the plan goes on without them: a sentence each.
+    pub missing: Vec<String>,
     /// When palisade began to launch it.
     pub start: SystemTime,
     /// From then until it was gone.

@@ -65,6 +65,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Outcome, Error> {
             signal,
             protections: ended.protections,
             usage: ended.usage,
+            missing: ended.missing,
             start,
             duration,
             problems: Vec::new(),
@@ -75,7 +76,11 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Outcome, Error> {
             Ok(outcome) => Ending::ran(outcome),
             Err(error) => Ending::failed(error.exit_code(), error),
         };
-        let text = receipt::text(Some(plan), &request.facts, start..start + duration, &ending);
+        let mut facts = request.facts.clone();
+        if let Ok(outcome) = &result {
+            facts.missing.extend_from_slice(&outcome.missing);
+        }
+        let text = receipt::text(Some(plan), &facts, start..start + duration, &ending);
         if let Err(error) = place.fill(&text) {
             problems.push(error);
         }
@@ -92,6 +97,7 @@ struct Ended {
     timed_out: bool,
     protections: Protections,
     usage: Usage,
+    missing: Vec<String>,
     /// What went wrong after the end.
     problem: Option<palisade_runtime::Error>,
 }
@@ -403,6 +409,7 @@ impl Supervisor<'_> {
 
     fn end(self) -> Result<Ended, Error> {
         drop(self.console);
+        let missing = self.sandbox.missing().to_vec();
         let finished = self.sandbox.finish();
         let Some(protections) = self.started else {
             finished?;
@@ -418,6 +425,7 @@ impl Supervisor<'_> {
             timed_out: self.timed_out,
             protections,
             usage,
+            missing,
             problem,
         })
     }

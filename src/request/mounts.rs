@@ -25,8 +25,6 @@ pub enum Mount {
         source: PathBuf,
         /// Inside.
         destination: PathBuf,
-        /// Without `w`.
-        read_only: bool,
     },
 }
 
@@ -435,7 +433,7 @@ fn device(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
     let wrong = |why: &str| {
         Failure::new(
             format!("{option} {typed}: {why}"),
-            "--device /dev/fuse, or --device /dev/sdb:/dev/disk:r",
+            "--device /dev/fuse, or --device /dev/sdb:/dev/disk; chmod on the host decides who may write",
         )
     };
     let parts: Vec<&str> = typed.split(':').collect();
@@ -451,10 +449,13 @@ fn device(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
     if !source.starts_with('/') {
         return Err(wrong("a device is named by its absolute path"));
     }
+    // A read-only mount does not keep anybody from writing to a device, and device cgroups need the host's root.
+    if !(rights.contains('r') && rights.contains('w')) {
+        return Err(wrong("a device is readable and writable or not there"));
+    }
     Ok(Mount::Device {
         source: host_path(option, source, caller)?,
         destination: target(option, destination)?,
-        read_only: !rights.contains('w'),
     })
 }
 
@@ -603,21 +604,25 @@ mod tests {
 
     #[test]
     fn devices_have_docker_syntax() {
-        let got = device("/dev/sdb:/dev/disk:r", &caller()).unwrap();
+        let got = device("/dev/sdb:/dev/disk", &caller()).unwrap();
         let Mount::Device {
             source,
             destination,
-            read_only,
         } = got
         else {
             panic!()
         };
         assert_eq!(
-            (source.to_str(), destination.to_str(), read_only),
-            (Some("/dev/sdb"), Some("/dev/disk"), true)
+            (source.to_str(), destination.to_str()),
+            (Some("/dev/sdb"), Some("/dev/disk"))
         );
         assert!(device("/dev/fuse:rw", &caller()).is_ok());
-        for odd in ["fuse", "/dev/fuse:/dev/x:q", "/dev/fuse:a:b:c"] {
+        for odd in [
+            "fuse",
+            "/dev/sdb:/dev/disk:r",
+            "/dev/fuse:/dev/x:q",
+            "/dev/fuse:a:b:c",
+        ] {
             assert!(device(odd, &caller()).is_err(), "{odd}");
         }
     }

@@ -13,10 +13,14 @@ const PROGRAMS: [&str; 7] = [
 ];
 
 /// Files and directories of /etc that hold no secrets and without which programs do not start or speak TLS.
-const ETC: [&str; 8] = [
+const ETC: [&str; 11] = [
     "/etc/alternatives",
     "/etc/ca-certificates",
     "/etc/crypto-policies",
+    // Debian's Java looks for its configuration here.
+    "/etc/java-11-openjdk",
+    "/etc/java-17-openjdk",
+    "/etc/java-21-openjdk",
     "/etc/ld.so.cache",
     "/etc/localtime",
     "/etc/pki/ca-trust/extracted",

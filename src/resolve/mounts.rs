@@ -149,8 +149,7 @@ fn asked(
         Mount::Device {
             source,
             destination,
-            read_only,
-        } => (device(source, destination, *read_only)?, Access::WriteFiles),
+        } => (device(source, destination)?, Access::WriteFiles),
     })
 }
 
@@ -323,7 +322,7 @@ fn tmpfs(wanted: &Tmpfs, inputs: &Inputs<'_>) -> SpecMount {
     new(&wanted.destination, "tmpfs", "tmpfs", options)
 }
 
-fn device(source: &Path, destination: &Path, read_only: bool) -> Result<SpecMount, Failure> {
+fn device(source: &Path, destination: &Path) -> Result<SpecMount, Failure> {
     let kind = source.metadata().map(|metadata| metadata.file_type());
     if !kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device()) {
         return Err(Failure::new(
@@ -334,10 +333,7 @@ fn device(source: &Path, destination: &Path, read_only: bool) -> Result<SpecMoun
             "ls -l /dev; -v shows files and directories",
         ));
     }
-    let mut options = words(&["bind", "nosuid", "noexec"]);
-    if read_only {
-        options.push("ro".to_owned());
-    }
+    let options = words(&["bind", "nosuid", "noexec"]);
     Ok(new(destination, "bind", source, options))
 }
 
