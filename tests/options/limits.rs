@@ -116,6 +116,9 @@ fn where_no_limit_can_be_had_best_effort_goes_on() {
     let output = run_without_remains(&rig, &options, &["echo", "ran"]);
     assert_eq!(text(&output.stdout), "ran\n", "{}", describe(&output));
     assert_code(&output, 0);
+    let said = text(&output.stderr);
+    let warned = said.contains("warning: limits by cgroup: ");
+    assert_eq!(warned, !limits_can_be_had(&rig), "{said}");
 }
 
 #[test]
