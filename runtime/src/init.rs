@@ -61,6 +61,8 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
 fn set_up<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
     let prepared = init.prepared;
     sys::block_all_signals().or_fail(Step::ProcessFlags, c"(signal mask)")?;
+    // What the caller's terminal sends to its foreground group comes from the supervisor, once.
+    nix::unistd::setsid().or_fail(Step::ProcessFlags, c"(session)")?;
     umask(Mode::empty());
     prepared.identity.map_own()?;
     if prepared.needs_supervisor() {

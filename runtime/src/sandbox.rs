@@ -218,7 +218,8 @@ impl Sandbox {
             usage.oom_kills = counted.oom_kills.unwrap_or(0);
             usage.pids_peak = counted.pids_peak;
             usage.pids_denied = counted.pids_denied.unwrap_or(0);
-            let removed = cgroup.remove();
+            // Once more: nobody else would remove it before the next limited run.
+            let removed = cgroup.remove().or_else(|_| cgroup.remove());
             drop(cgroup);
             // What a killed palisade left goes now that nobody waits; what cannot be removed is not this run's failure.
             let _ = crate::cgroup::remove_abandoned();
