@@ -28,7 +28,6 @@ fn a_difference_names_the_key_both_values_and_the_direction() {
         differences,
         [
             "timeout: unlimited → 120s (tighter)",
-            "output-cap: unlimited → 10MiB (tighter)",
             "limits.memory: unlimited → 512MiB (tighter)",
             "limits.swap: unlimited → 0B (tighter)",
             "limits.cpus: unlimited → 1 (tighter)",

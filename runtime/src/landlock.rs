@@ -75,6 +75,11 @@ impl PreparedLandlock {
         }))
     }
 
+    /// Whether abstract UNIX sockets outside the sandbox are out of reach.
+    pub(crate) fn scopes_abstract_sockets(&self) -> bool {
+        self.ruleset.scoped & SCOPE_ABSTRACT_UNIX_SOCKET != 0
+    }
+
     /// Restricts the calling process. Paths resolve in its root; one that does not exist grants nothing.
     pub(crate) fn restrict(&self) -> Result<(), Failure<'_>> {
         let ruleset =

@@ -42,6 +42,15 @@ pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
     if plan.landlock.is_some() && prepared.landlock.is_none() {
         missing.push("Landlock: this kernel has none".to_owned());
     }
+    if let Some(why) = prepared.reaches_abstract_sockets() {
+        if !plan.best_effort {
+            return Err(Error::Unsupported {
+                what: "--network host".into(),
+                why,
+            });
+        }
+        missing.push(format!("the scope of abstract sockets: {why}"));
+    }
     let cgroup = make_cgroup(plan, &mut prepared, &mut missing)?;
     let mut init = Init {
         control: child_control,

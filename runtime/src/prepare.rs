@@ -265,6 +265,19 @@ impl Prepared {
         self.identity.mapped_by_supervisor() || self.joins_cgroup
     }
 
+    /// Why the host's abstract UNIX sockets would be in reach, if they are: they belong to the network namespace, and
+    /// Landlock keeps them apart only since its sixth version (Linux 6.12).
+    pub(crate) fn reaches_abstract_sockets(&self) -> Option<String> {
+        let landlock = self.landlock.as_ref()?;
+        (!self.loopback && !landlock.scopes_abstract_sockets()).then(|| {
+            format!(
+                "this kernel's Landlock (version {}) cannot keep the host's abstract UNIX sockets out of reach; \
+                 --best-effort goes on",
+                landlock.abi
+            )
+        })
+    }
+
     /// The supervisor will move PID 1 into its cgroup. The cgroup namespace is made after that: its root must be the
     /// sandbox's own cgroup, not the caller's (cgroup_namespaces(7)).
     pub(crate) fn join_cgroup_late(&mut self) {

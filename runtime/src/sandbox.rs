@@ -190,10 +190,10 @@ impl Sandbox {
     /// # Errors
     /// As for [`Sandbox::signal`].
     pub fn kill(&self) -> Result<(), Error> {
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.kill()?;
-        }
-        self.signal(libc::SIGKILL)
+        // PID 1 dies in any case, and takes the rest along; the cgroup is thawed first, as nothing frozen dies of it in v1.
+        let group = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
+        self.signal(libc::SIGKILL)?;
+        group.map_err(Error::from)
     }
 
     /// Waits for the end of PID 1, and with it of every process of the sandbox, and removes the cgroup.

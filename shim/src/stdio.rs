@@ -133,7 +133,7 @@ fn passage(
     let passage = match type_of(&stat) {
         SFlag::S_IFIFO | SFlag::S_IFSOCK => Passage::Direct,
         // Through /proc/self/fd a file opened for reading can be opened for writing; Landlock is what refuses that.
-        SFlag::S_IFREG if plan.landlock.is_some() => Passage::Direct,
+        SFlag::S_IFREG if plan.landlock.is_some() && !plan.best_effort => Passage::Direct,
         SFlag::S_IFCHR if is_harmless_device(&stat) => Passage::Direct,
         SFlag::S_IFREG | SFlag::S_IFCHR => Passage::Pipe,
         SFlag::S_IFDIR => return Err(refused("a directory")),

@@ -279,10 +279,12 @@ impl Supervisor<'_> {
             }
             palisade_runtime::Event::Started(protections) => {
                 self.started = Some(protections);
-                self.limit = self.plan.timeout.map(|limit| Limit {
-                    at: Instant::now() + limit,
-                    act: Act::Stop,
-                });
+                // A limit beyond what the clock can count is none.
+                let at = self
+                    .plan
+                    .timeout
+                    .and_then(|limit| Instant::now().checked_add(limit));
+                self.limit = at.map(|at| Limit { at, act: Act::Stop });
                 for signal in std::mem::take(&mut self.waiting) {
                     self.sandbox.signal(signal)?;
                 }
@@ -339,10 +341,8 @@ impl Supervisor<'_> {
         match limit.act {
             Act::Stop => {
                 self.sandbox.signal(self.plan.stop_signal)?;
-                self.limit = Some(Limit {
-                    at: Instant::now() + self.plan.stop_timeout,
-                    act: Act::Kill,
-                });
+                let at = Instant::now().checked_add(self.plan.stop_timeout);
+                self.limit = at.map(|at| Limit { at, act: Act::Kill });
             }
             Act::Kill => self.sandbox.kill()?,
         }

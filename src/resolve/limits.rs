@@ -31,9 +31,10 @@ pub fn resources(request: &Request, policy: &Policy) -> Result<Option<LinuxResou
         resources.set_memory(Some(memory));
         any = true;
     }
-    let quota = match limits.cpus {
-        Some(cpus) => Some(microseconds(cpus)),
-        None => asked.cpu_quota,
+    // A policy's processors are counted in our own period: another one would change what they mean.
+    let (quota, period) = match limits.cpus {
+        Some(cpus) => (Some(microseconds(cpus)), PERIOD),
+        None => (asked.cpu_quota, asked.cpu_period.unwrap_or(PERIOD)),
     };
     if quota.is_some()
         || asked.cpu_shares.is_some()
@@ -42,7 +43,7 @@ pub fn resources(request: &Request, policy: &Policy) -> Result<Option<LinuxResou
     {
         let mut cpu = LinuxCpu::default();
         cpu.set_quota(quota)
-            .set_period(quota.map(|_| asked.cpu_period.unwrap_or(PERIOD)))
+            .set_period(quota.map(|_| period))
             .set_shares(asked.cpu_shares)
             .set_cpus(limits.cpuset.clone())
             .set_mems(asked.cpuset_mems.clone());
@@ -79,7 +80,7 @@ fn memory_and_swap(request: &Request, policy: &Policy) -> Option<i64> {
         policy.limits.memory,
         policy.limits.swap,
     ) {
-        (Some(Swap::Unlimited), ..) => Some(-1),
+        (Some(Swap::Unlimited), _, None) => Some(-1),
         (_, Some(memory), Some(swap)) => Some(signed(memory.saturating_add(swap))),
         // As docker has it: as much swap as memory.
         (_, Some(memory), None) => Some(signed(memory.saturating_mul(2))),

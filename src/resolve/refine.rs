@@ -1,6 +1,6 @@
 //! Options over the policy: what was asked for on the command line becomes part of it, if the policy allows that.
 
-use palisade_policies::{Flags, Pins, Policy};
+use palisade_policies::{Flags, Pins, Policy, Tier};
 
 use super::limits;
 use crate::failure::Failure;
@@ -47,7 +47,37 @@ pub fn refine(
             pin.key, pin.to, pin.from, pin.origin
         ));
     }
+    refuse_unenforced(&refined, request)?;
     Ok(refined)
+}
+
+/// What a policy demands and palisade cannot hold is an error, never ignored.
+fn refuse_unenforced(policy: &Policy, request: &Request) -> Result<(), Failure> {
+    let refused = |what: &str, remedy: &str| {
+        Err(Failure::new(
+            format!("policy {}: {what}", policy.name),
+            remedy,
+        ))
+    };
+    if policy.output_cap.is_some() {
+        return refused(
+            "output-cap cannot be enforced yet",
+            "leave output-cap out, and cap the output where it is read",
+        );
+    }
+    if policy.filesystem.scratch_inodes.is_some() {
+        return refused(
+            "filesystem.scratch-inodes cannot be enforced yet",
+            "filesystem.scratch-size, or inodes of single tmpfs entries",
+        );
+    }
+    if policy.minimum_tier == Tier::Full && request.protection.best_effort {
+        return refused(
+            "minimum-tier is full, and --best-effort would go on with less",
+            "leave --best-effort out",
+        );
+    }
+    Ok(())
 }
 
 fn capabilities(policy: &mut Policy, request: &Request) {
