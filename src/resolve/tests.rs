@@ -766,3 +766,40 @@ fn stop_signals_come_from_the_option_then_the_image() {
     );
     assert!(of(&with("SIGNOPE"), &["x", "true"]).is_err());
 }
+
+#[test]
+fn no_option_widens_a_policys_processors_or_a_pinned_swap() {
+    let image = image(ImageConfig::default());
+    let task = Policy::builtin("task").unwrap();
+    let under = |line: &[&str]| plan_under(&task, Source::Image(&image), &ordinary(), line);
+    let plan = under(&["--cpu-period", "1000", "x", "true"]).unwrap().plan;
+    let resources = plan.spec.linux().as_ref().unwrap().resources().clone();
+    let cpu = resources.unwrap().cpu().clone().unwrap();
+    assert_eq!((cpu.quota(), cpu.period()), (Some(100_000), Some(100_000)));
+
+    let request = cli::run::parse(["--memory-swap", "-1", "x", "true"].iter().map(Into::into));
+    let request = Request::new(request.unwrap(), &ordinary()).unwrap();
+    // What a pin of the swap leaves, whatever was asked for.
+    let resources = super::limits::resources(&request, &task).unwrap().unwrap();
+    assert_eq!(resources.memory().clone().unwrap().swap(), Some(512 << 20));
+}
+
+#[test]
+fn what_a_policy_demands_and_cannot_be_held_is_refused() {
+    let image = image(ImageConfig::default());
+    for text in ["output-cap = \"1KiB\"", "[filesystem]\nscratch-inodes = 10"] {
+        let policy = Policy::parse(text, "p.toml").unwrap();
+        let refused = plan_under(&policy, Source::Image(&image), &ordinary(), &["x", "true"]);
+        assert!(
+            refused
+                .unwrap_err()
+                .message()
+                .contains("cannot be enforced"),
+            "{text}"
+        );
+    }
+    let policy = Policy::parse("minimum-tier = \"full\"", "p.toml").unwrap();
+    let under = |line: &[&str]| plan_under(&policy, Source::Image(&image), &ordinary(), line);
+    assert!(under(&["--best-effort", "x", "true"]).is_err());
+    assert!(under(&["x", "true"]).is_ok());
+}
