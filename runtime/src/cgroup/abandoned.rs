@@ -1,7 +1,13 @@
 //! What a killed palisade has left behind.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use nix::dir::Dir;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 use super::Error;
 use super::directory::Directory;
@@ -46,18 +52,19 @@ fn sweep(hierarchy: &Hierarchy, age: Duration) -> usize {
     });
     let mut removed = 0;
     for directory in [Some(hierarchy.root.as_path()), base].into_iter().flatten() {
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let ours = name
-                .to_str()
-                .is_some_and(|name| name.starts_with("palisade-") && name != CALLER);
-            let made = entry.metadata().and_then(|metadata| metadata.modified());
+        for path in entries(directory) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let ours = name.is_some_and(|name| name.starts_with("palisade-") && name != CALLER);
+            if !ours {
+                continue;
+            }
+            let made = path.metadata().and_then(|metadata| metadata.modified());
             let old = made.is_ok_and(|made| {
                 SystemTime::now()
                     .duration_since(made)
                     .is_ok_and(|since| since >= age)
             });
-            if ours && old && remove(&entry.path()) {
+            if old && remove(&path) {
                 removed += 1;
             }
         }
@@ -70,10 +77,25 @@ fn remove(path: &Path) -> bool {
     let Some(directory) = Directory::open_abandoned(path) else {
         return false;
     };
-    for child in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        if child.file_type().is_ok_and(|kind| kind.is_dir()) && !remove(&child.path()) {
+    for child in entries(path) {
+        if child.is_dir() && !remove(&child) {
             return false;
         }
     }
     directory.remove().is_ok()
+}
+
+/// What is in a directory that can be read. The standard library's iterator would panic where closedir(3) fails.
+fn entries(path: &Path) -> Vec<PathBuf> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let Ok(mut directory) = Dir::open(path, flags, Mode::empty()) else {
+        return Vec::new();
+    };
+    directory
+        .iter()
+        .flatten()
+        .map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned())
+        .filter(|name| name != "." && name != "..")
+        .map(|name| path.join(name))
+        .collect()
 }
