@@ -781,7 +781,7 @@ fn no_option_widens_a_policys_processors_or_a_pinned_swap() {
     let request = Request::new(request.unwrap(), &ordinary()).unwrap();
     // What a pin of the swap leaves, whatever was asked for.
     let resources = super::limits::resources(&request, &task).unwrap().unwrap();
-    assert_eq!(resources.memory().clone().unwrap().swap(), Some(512 << 20));
+    assert_eq!(resources.memory().unwrap().swap(), Some(512 << 20));
 }
 
 #[test]
