@@ -78,11 +78,15 @@ fn root(root: &Root) -> Value {
     match root {
         Root::Overlay { lower, upper } => {
             let upper = match upper {
-                Upper::Tmpfs { size } => json!({ "tmpfs": { "size": size } }),
+                Upper::Tmpfs(scratch) => {
+                    json!({ "tmpfs": { "size": scratch.size, "inodes": scratch.inodes } })
+                }
                 Upper::Directory(path) => json!({ "directory": path }),
             };
             json!({ "overlay": { "lower": lower, "upper": upper } })
         }
-        Root::Tmpfs { size, links } => json!({ "tmpfs": { "size": size, "links": links } }),
+        Root::Tmpfs { scratch, links } => {
+            json!({ "tmpfs": { "size": scratch.size, "inodes": scratch.inodes, "links": links } })
+        }
     }
 }

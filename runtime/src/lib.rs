@@ -27,5 +27,5 @@ pub use control::Step;
 pub use error::Error;
 pub use idmap::helper;
 pub use launch::launch;
-pub use plan::{File, Plan, Root, Upper};
+pub use plan::{File, Plan, Root, Scratch, Upper};
 pub use sandbox::{Event, Exit, Protections, Sandbox, Stdio, Usage};

@@ -52,11 +52,11 @@ pub enum Root {
         /// Where changes go.
         upper: Upper,
     },
-    /// An empty tmpfs of at most `size` bytes, filled by the spec's mounts, [`Plan::files`] and these symbolic links
+    /// An empty tmpfs, filled by the spec's mounts, [`Plan::files`] and these symbolic links
     /// (`(link, target)`, absolute paths inside the sandbox).
     Tmpfs {
-        /// Bytes.
-        size: u64,
+        /// How much it holds.
+        scratch: Scratch,
         /// Links to make.
         links: Vec<(PathBuf, PathBuf)>,
     },
@@ -65,13 +65,19 @@ pub enum Root {
 /// The writable layer of an overlay root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upper {
-    /// In memory, at most `size` bytes, gone with the sandbox.
-    Tmpfs {
-        /// Bytes.
-        size: u64,
-    },
+    /// In memory, gone with the sandbox.
+    Tmpfs(Scratch),
     /// On disk: an existing host directory holding two existing empty directories, `upper` and `work`.
     Directory(PathBuf),
+}
+
+/// How much a file system in memory holds at most (tmpfs(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// Bytes.
+    pub size: u64,
+    /// Files and directories; none for the kernel's own bound, half the number of pages of memory.
+    pub inodes: Option<u64>,
 }
 
 /// A regular file written into the root before the command starts.

@@ -15,7 +15,7 @@ use crate::cgroup::fallback_rlimits;
 use crate::idmap::Identity;
 use crate::landlock::PreparedLandlock;
 use crate::mount::MountStep;
-use crate::plan::{Plan, Root, Upper};
+use crate::plan::{Plan, Root, Scratch, Upper};
 use crate::sys::{Pointers, Rlimit};
 use crate::{Error, mount};
 
@@ -85,14 +85,20 @@ pub(crate) enum PreparedRoot {
         upper: PreparedUpper,
     },
     Tmpfs {
-        size: CString,
+        scratch: PreparedScratch,
         links: Vec<(PreparedPath, CString)>,
     },
 }
 
 pub(crate) enum PreparedUpper {
-    Tmpfs { size: CString },
+    Tmpfs(PreparedScratch),
     Directory(CString),
+}
+
+/// Mount options of a tmpfs.
+pub(crate) struct PreparedScratch {
+    pub(crate) size: CString,
+    pub(crate) inodes: Option<CString>,
 }
 
 /// A path inside the sandbox, relative to its root, with the names that lead to it.
@@ -402,7 +408,6 @@ fn namespaces(spec: &Spec) -> Result<u64, Error> {
 }
 
 fn prepare_root(root: &Root) -> Result<PreparedRoot, Error> {
-    let size = |bytes: u64| c_string("size", bytes.to_string());
     Ok(match root {
         Root::Overlay { lower, upper } => {
             let base = common_parent(lower);
@@ -436,17 +441,15 @@ fn prepare_root(root: &Root) -> Result<PreparedRoot, Error> {
                     .collect::<Result<_, _>>()?,
                 lower,
                 upper: match upper {
-                    Upper::Tmpfs { size: bytes } => PreparedUpper::Tmpfs {
-                        size: size(*bytes)?,
-                    },
+                    Upper::Tmpfs(scratch) => PreparedUpper::Tmpfs(prepare_scratch(*scratch)?),
                     Upper::Directory(path) => {
                         PreparedUpper::Directory(c_string("writable layer", path)?)
                     }
                 },
             }
         }
-        Root::Tmpfs { size: bytes, links } => PreparedRoot::Tmpfs {
-            size: size(*bytes)?,
+        Root::Tmpfs { scratch, links } => PreparedRoot::Tmpfs {
+            scratch: prepare_scratch(*scratch)?,
             links: links
                 .iter()
                 .map(|(link, target)| {
@@ -454,6 +457,16 @@ fn prepare_root(root: &Root) -> Result<PreparedRoot, Error> {
                 })
                 .collect::<Result<_, Error>>()?,
         },
+    })
+}
+
+fn prepare_scratch(scratch: Scratch) -> Result<PreparedScratch, Error> {
+    Ok(PreparedScratch {
+        size: c_string("size", scratch.size.to_string())?,
+        inodes: scratch
+            .inodes
+            .map(|inodes| c_string("inodes", inodes.to_string()))
+            .transpose()?,
     })
 }
 

@@ -14,7 +14,7 @@ use nix::unistd::fchdir;
 use crate::control::Step;
 use crate::failure::{Failure, Try};
 use crate::mount::{FdPath, attribute};
-use crate::prepare::{PreparedFile, PreparedRoot, PreparedUpper};
+use crate::prepare::{PreparedFile, PreparedRoot, PreparedScratch, PreparedUpper};
 use crate::sys;
 
 /// Trees of the root that the supervisor opened: the layers' directory, and the writable layer's.
@@ -31,7 +31,7 @@ impl PreparedRoot {
             Self::Tmpfs { .. } => (None, None),
             Self::Overlay {
                 base,
-                upper: PreparedUpper::Tmpfs { .. },
+                upper: PreparedUpper::Tmpfs(_),
                 ..
             } => (Some(base), None),
             Self::Overlay {
@@ -51,8 +51,8 @@ pub(crate) fn attach<'p>(
     trees: &mut RootTrees,
 ) -> Result<Attached, Failure<'p>> {
     match root {
-        PreparedRoot::Tmpfs { size, .. } => Ok(Attached {
-            root: attach_mount(tmpfs(size, c"0755")?)?,
+        PreparedRoot::Tmpfs { scratch, .. } => Ok(Attached {
+            root: attach_mount(tmpfs(scratch, c"0755")?)?,
             has_etc_files: false,
         }),
         PreparedRoot::Overlay {
@@ -63,7 +63,7 @@ pub(crate) fn attach<'p>(
             upper,
         } => {
             let upper = match upper {
-                PreparedUpper::Tmpfs { size } => make_scratch(size)?,
+                PreparedUpper::Tmpfs(scratch) => make_scratch(scratch)?,
                 PreparedUpper::Directory(path) => open_directory(path, trees.upper.take())?,
             };
             let base = open_directory(base, trees.base.take())?;
@@ -177,8 +177,8 @@ fn open_directory(path: &CStr, tree: Option<OwnedFd>) -> Result<Part, Failure<'_
 }
 
 /// An in-memory file system with the two directories that an overlay writes to.
-fn make_scratch(size: &CStr) -> Result<Part, Failure<'_>> {
-    let fd = tmpfs(size, c"0700")?;
+fn make_scratch(scratch: &PreparedScratch) -> Result<Part, Failure<'_>> {
+    let fd = tmpfs(scratch, c"0700")?;
     for name in [c"upper", c"work"] {
         mkdirat(&fd, name, Mode::from_bits_truncate(0o755)).or_fail(Step::Scratch, name)?;
     }
@@ -186,15 +186,18 @@ fn make_scratch(size: &CStr) -> Result<Part, Failure<'_>> {
     Ok(Part { fd, origin })
 }
 
-fn tmpfs<'p>(size: &'p CStr, mode: &'static CStr) -> Result<OwnedFd, Failure<'p>> {
+fn tmpfs<'p>(scratch: &'p PreparedScratch, mode: &CStr) -> Result<OwnedFd, Failure<'p>> {
     let make = || -> nix::Result<OwnedFd> {
         let context = sys::fsopen(c"tmpfs")?;
-        sys::fsconfig_string(context.as_fd(), c"size", size)?;
+        sys::fsconfig_string(context.as_fd(), c"size", &scratch.size)?;
+        if let Some(inodes) = &scratch.inodes {
+            sys::fsconfig_string(context.as_fd(), c"nr_inodes", inodes)?;
+        }
         sys::fsconfig_string(context.as_fd(), c"mode", mode)?;
         sys::fsconfig_create(context.as_fd())?;
         sys::fsmount(context.as_fd(), attribute::NOSUID | attribute::NODEV)
     };
-    make().or_fail(Step::Scratch, size)
+    make().or_fail(Step::Scratch, &scratch.size)
 }
 
 fn attach_mount(mount: OwnedFd) -> Result<OwnedFd, Failure<'static>> {

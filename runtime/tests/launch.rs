@@ -13,7 +13,7 @@ use oci_spec::runtime::{
     ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use palisade_policies::landlock::{Access, PathRule};
-use palisade_runtime::{Error, Event, Exit, Plan, Protections, Root, Stdio, launch};
+use palisade_runtime::{Error, Event, Exit, Plan, Protections, Root, Scratch, Stdio, launch};
 
 fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
     MountBuilder::default()
@@ -169,7 +169,10 @@ fn plan(args: &[&str]) -> Plan {
         spec: spec(args),
         args: None,
         root: Root::Tmpfs {
-            size: 1 << 20,
+            scratch: Scratch {
+                size: 1 << 20,
+                inodes: None,
+            },
             links,
         },
         files: Vec::new(),

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
-use palisade_runtime::{Plan, Root};
+use palisade_runtime::{Plan, Root, Scratch};
 
 pub fn plan(spec: Spec) -> Plan {
     Plan {
         id: "ab".repeat(32),
         spec,
         root: Root::Tmpfs {
-            size: 1 << 20,
+            scratch: Scratch {
+                size: 1 << 20,
+                inodes: None,
+            },
             links: Vec::new(),
         },
         files: Vec::new(),

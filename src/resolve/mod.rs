@@ -24,7 +24,7 @@ use oci_spec::runtime::{
 };
 use palisade_policies::{NetworkMode, Policy, RootMode};
 use palisade_rootfs::{Image, ImageConfig, Users};
-use palisade_runtime::{File, Plan, Root, Upper};
+use palisade_runtime::{File, Plan, Root, Scratch, Upper};
 
 use host::HostTree;
 use identity::Identity;
@@ -225,10 +225,13 @@ fn namespaces(user: bool, network_is_hosts: bool) -> Vec<LinuxNamespace> {
 }
 
 fn root_of(source: Source<'_>, policy: &Policy, read_only: bool, place: Place<'_>) -> Root {
-    let size = policy.filesystem.scratch_size;
+    let scratch = Scratch {
+        size: policy.filesystem.scratch_size,
+        inodes: policy.filesystem.scratch_inodes,
+    };
     match source {
         Source::Host(tree) => Root::Tmpfs {
-            size,
+            scratch,
             links: tree.links.clone(),
         },
         Source::Image(image) => Root::Overlay {
@@ -239,7 +242,7 @@ fn root_of(source: Source<'_>, policy: &Policy, read_only: bool, place: Place<'_
                 .map(|layer| layer.path.clone())
                 .collect(),
             upper: if read_only {
-                Upper::Tmpfs { size }
+                Upper::Tmpfs(scratch)
             } else {
                 Upper::Directory(place.directory.to_owned())
             },

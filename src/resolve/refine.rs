@@ -65,12 +65,6 @@ fn refuse_unenforced(policy: &Policy, request: &Request) -> Result<(), Failure> 
             "leave output-cap out, and cap the output where it is read",
         );
     }
-    if policy.filesystem.scratch_inodes.is_some() {
-        return refused(
-            "filesystem.scratch-inodes cannot be enforced yet",
-            "filesystem.scratch-size, or inodes of single tmpfs entries",
-        );
-    }
     if policy.minimum_tier == Tier::Full && request.protection.best_effort {
         return refused(
             "minimum-tier is full, and --best-effort would go on with less",

@@ -376,7 +376,7 @@ fn the_root_is_read_only_over_a_layer_in_memory_unless_it_shall_be_writable() {
     );
     let Root::Overlay {
         lower,
-        upper: Upper::Tmpfs { .. },
+        upper: Upper::Tmpfs(_),
     } = &read_only.root
     else {
         panic!("{:?}", read_only.root)
@@ -787,17 +787,14 @@ fn no_option_widens_a_policys_processors_or_a_pinned_swap() {
 #[test]
 fn what_a_policy_demands_and_cannot_be_held_is_refused() {
     let image = image(ImageConfig::default());
-    for text in ["output-cap = \"1KiB\"", "[filesystem]\nscratch-inodes = 10"] {
-        let policy = Policy::parse(text, "p.toml").unwrap();
-        let refused = plan_under(&policy, Source::Image(&image), &ordinary(), &["x", "true"]);
-        assert!(
-            refused
-                .unwrap_err()
-                .message()
-                .contains("cannot be enforced"),
-            "{text}"
-        );
-    }
+    let policy = Policy::parse("output-cap = \"1KiB\"", "p.toml").unwrap();
+    let refused = plan_under(&policy, Source::Image(&image), &ordinary(), &["x", "true"]);
+    assert!(
+        refused
+            .unwrap_err()
+            .message()
+            .contains("cannot be enforced")
+    );
     let policy = Policy::parse("minimum-tier = \"full\"", "p.toml").unwrap();
     let under = |line: &[&str]| plan_under(&policy, Source::Image(&image), &ordinary(), line);
     assert!(under(&["--best-effort", "x", "true"]).is_err());
