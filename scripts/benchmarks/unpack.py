@@ -48,8 +48,8 @@ def timed(user, argv):
 def fresh(user, path, memory):
     """An empty directory of the user's, with nothing left to be written back.
 
-    On a disk, what was there is only moved away: ext4 passes over inodes that were freed in the last minutes, one by one, so
-    that whoever makes files after a large removal pays ten times the price.
+    On a disk, what was there is only moved away: whoever makes files on ext4 in the minutes after a large removal pays up to ten
+    times the price.
     """
     if path.exists():
         if memory:
