@@ -7,9 +7,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use oci_spec::runtime::BoxBuilder;
 use palisade_policies::{Pins, Policy};
 use palisade_rootfs::{Image, Ownership, Reference, Store};
-use palisade_runtime::{Root, Upper};
+use palisade_runtime::{Root, Upper, terminal};
 use palisade_shim::{Outcome, Reason, receipt, supervise};
 
 use crate::caller::Caller;
@@ -83,6 +84,9 @@ fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> {
         directory: &directory,
     };
     let mut resolved = resolve::resolve(request, &policy, source, &caller, place)?;
+    if request.tty && !request.dry_run {
+        size_terminal(&mut resolved);
+    }
     notes.append(&mut resolved.notes);
     resolved.notes = notes;
     Ok(Ready {
@@ -90,6 +94,20 @@ fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> {
         image,
         resolved,
     })
+}
+
+/// Gives the sandbox's terminal the size of the caller's before the command can ask for it.
+fn size_terminal(resolved: &mut Resolved) {
+    let Ok(size) = terminal::window_size(std::io::stdin()) else {
+        return;
+    };
+    let size = BoxBuilder::default()
+        .height(size.ws_row)
+        .width(size.ws_col)
+        .build();
+    if let (Some(process), Ok(size)) = (resolved.plan.spec.process_mut().as_mut(), size) {
+        process.set_console_size(Some(size));
+    }
 }
 
 /// The receipt, where one was asked for, of a run that failed before there was a plan.
