@@ -148,9 +148,6 @@ impl Name {
         if !is_host(registry) {
             return Err(bad("the registry's name is not a host name"));
         }
-        if repository.len() + registry.len() > 255 {
-            return Err(bad("the name is longer than 255 characters"));
-        }
         if !repository.split('/').all(is_component) {
             return Err(bad(
                 "a repository's name has lower-case letters and digits, separated by `.`, `_`, `__`, `-` or `/`",
@@ -172,6 +169,10 @@ impl Name {
         } else {
             registry
         };
+        // Of the completed name: it must be accepted again as it is written.
+        if repository.len() + registry.len() > 255 {
+            return Err(bad("the name is longer than 255 characters"));
+        }
         let tag = tag
             .map(str::to_owned)
             .or_else(|| digest.is_none().then(|| "latest".to_owned()));
@@ -356,5 +357,12 @@ mod tests {
         ] {
             assert!(Reference::parse(bad).is_err(), "{bad:?} was accepted");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_once_completed_is_refused() {
+        assert!(Reference::parse(&"a".repeat(238)).is_ok());
+        assert!(Reference::parse(&"a".repeat(239)).is_err());
+        assert!(Reference::parse(&"a".repeat(250)).is_err());
     }
 }
