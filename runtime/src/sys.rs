@@ -541,8 +541,9 @@ pub(crate) fn getdents_is_empty(dir: BorrowedFd<'_>) -> Result<bool> {
 /// Lets go of the pages of this program's code and constants (madvise(2) MADV_DONTNEED): they stay in the page cache, and
 /// the few that are needed again are mapped again. A start touches most of the program, waiting for the end very little.
 pub(crate) fn release_program() {
+    // SAFETY: the linker defines both names, for the first byte of the program and the first byte after its code; only
+    // their addresses are used.
     unsafe extern "C" {
-        // The linker's names for the first byte of the program and the first byte after its code.
         static __executable_start: u8;
         static etext: u8;
     }
