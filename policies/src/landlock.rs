@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::policy::{Policy, RootMode, Tmpfs};
 
 /// What a rule grants beneath its path. Rights of several rules on nested paths add up (landlock(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// Read files and list directories.
     Read,
@@ -20,7 +23,7 @@ pub enum Access {
 }
 
 /// One rule: `access` beneath `path`, a path inside the sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathRule {
     /// Absolute path inside the sandbox. A path that does not exist there grants nothing.
     pub path: PathBuf,

@@ -29,6 +29,7 @@ compile_error!(
 mod builtin;
 mod canonical;
 mod difference;
+mod encoding;
 mod error;
 mod file;
 mod filter;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use palisade_policies::{Program, landlock::PathRule};
+use serde::{Deserialize, Serialize};
 
 /// A sandbox to be launched: an OCI runtime [`Spec`] plus what OCI has no word for.
 ///
 /// The launch reads from the spec: `process` (args, env, cwd, user, terminal, capabilities, rlimits, noNewPrivileges),
 /// `hostname`, `mounts`, and from `linux` the namespaces, id mappings, masked and read-only paths, devices, resources.
 /// What it finds there and cannot do is an error, never ignored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// Identifies the sandbox among this user's: 64 lower-case hexadecimal digits.
     pub id: String,
@@ -43,7 +44,7 @@ pub struct Plan {
 }
 
 /// How the root file system is put together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {
     /// An overlay of unpacked layers.
     Overlay {
@@ -63,7 +64,7 @@ pub enum Root {
 }
 
 /// The writable layer of an overlay root.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Upper {
     /// In memory, gone with the sandbox.
     Tmpfs(Scratch),
@@ -72,7 +73,7 @@ pub enum Upper {
 }
 
 /// How much a file system in memory holds at most (tmpfs(5)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scratch {
     /// Bytes.
     pub size: u64,
@@ -81,7 +82,7 @@ pub struct Scratch {
 }
 
 /// A regular file written into the root before the command starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// Absolute path inside the sandbox; missing parent directories are made, symbolic links resolve inside the root.
     pub path: PathBuf,

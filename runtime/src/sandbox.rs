@@ -41,6 +41,15 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// From a raw wait status (wait(2)).
+    pub fn from_wait_status(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signal(libc::WTERMSIG(status))
+        } else {
+            Self::Code(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
+        }
+    }
+
     /// The exit status that a shell would show: the code, or 128 + the signal's number.
     pub fn status(self) -> u8 {
         match self {
@@ -142,7 +151,7 @@ impl Sandbox {
                 Ok(Some(Event::Terminal))
             }
             Kind::Started => Ok(Some(Event::Started(Protections::parse(record.text())))),
-            Kind::Exited => Ok(Some(Event::Exited(exit(record.value)))),
+            Kind::Exited => Ok(Some(Event::Exited(Exit::from_wait_status(record.value)))),
             Kind::Differs => Err(Error::NotAsPlanned(text(&record))),
             Kind::Failed => Err(self.failure(&record)),
         }
@@ -273,23 +282,14 @@ fn text(record: &Record) -> String {
     String::from_utf8_lossy(record.text()).into_owned()
 }
 
-/// From a raw wait status (wait(2)).
-fn exit(status: i32) -> Exit {
-    if libc::WIFSIGNALED(status) {
-        Exit::Signal(libc::WTERMSIG(status))
-    } else {
-        Exit::Code(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_signal_shows_as_128_plus_its_number() {
-        assert_eq!(exit(libc::SIGKILL).status(), 137);
-        assert_eq!(exit(3 << 8).status(), 3);
-        assert_eq!(exit(255 << 8).status(), 255);
+        assert_eq!(Exit::from_wait_status(libc::SIGKILL).status(), 137);
+        assert_eq!(Exit::from_wait_status(3 << 8).status(), 3);
+        assert_eq!(Exit::from_wait_status(255 << 8).status(), 255);
     }
 }

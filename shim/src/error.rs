@@ -41,6 +41,50 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A sandbox's record could not be read, written or locked.
+    #[error("{action} {}: {source}", path.display())]
+    State {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A sandbox's record makes no sense.
+    #[error("{} is broken: {reason}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such sandbox.
+    #[error("no sandbox is named {what}, and no id begins with that")]
+    NoSuchSandbox {
+        /// What was looked for.
+        what: String,
+    },
+    /// The beginning of an id fits several sandboxes.
+    #[error("the ids of several sandboxes begin with {what}")]
+    Ambiguous {
+        /// What was looked for.
+        what: String,
+    },
+    /// A name is in use.
+    #[error("the name {name} is in use by sandbox {id}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// Somebody else holds the sandbox's lock.
+    #[error("sandbox {id} is being started or removed by another command")]
+    Busy {
+        /// The sandbox.
+        id: String,
+    },
     /// A directory of the sandbox could not be removed after it.
     #[error("remove {}: {source}", path.display())]
     Cleanup {
@@ -75,6 +119,14 @@ impl Error {
                     .into(),
             ),
             Self::Cleanup { .. } => Some("remove it by hand; nothing uses it any more".into()),
+            Self::State { .. } => Some("--root DIR with a directory of your own".into()),
+            Self::Broken { .. } => Some("palisade rm -f ID, and make the sandbox again".into()),
+            Self::NoSuchSandbox { .. } => Some("palisade ps -a, which lists every sandbox".into()),
+            Self::Ambiguous { .. } => Some("more digits of the id".into()),
+            Self::NameTaken { name, .. } => Some(format!(
+                "another --name; --replace, which removes that one first; or palisade rm -f {name}"
+            )),
+            Self::Busy { .. } => Some("the same again in a moment".into()),
             Self::NeverStarted | Self::System { .. } => None,
         }
     }

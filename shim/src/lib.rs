@@ -13,8 +13,10 @@ mod relay;
 #[cfg(test)]
 mod sample;
 mod signals;
+pub mod state;
 mod stdio;
 pub mod supervise;
+pub mod time;
 
 pub use error::Error;
 pub use outcome::{Outcome, Reason};

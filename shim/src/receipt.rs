@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use nix::sys::signal::Signal;
 use palisade_runtime::Plan;
 use serde::Serialize;
 
+use crate::time::rfc3339;
 use crate::{Error, Outcome};
 
 mod place;
@@ -219,8 +220,8 @@ pub(crate) fn text(
         mounts: plan.map(mounts).unwrap_or_default(),
         limits: plan.map(Limits::of).unwrap_or_default(),
         protections: ran.map(|(protections, _)| protections),
-        start: rfc3339(when.start),
-        end: rfc3339(when.end),
+        start: rfc3339(when.start, 3),
+        end: rfc3339(when.end, 3),
         result: ending,
         usage: ran.map(|(_, usage)| usage),
     };
@@ -301,33 +302,6 @@ impl Limits {
     }
 }
 
-/// A time in UTC with milliseconds, as RFC 3339 has it. Before 1970 it is 1970.
-fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let seconds = since.as_secs();
-    let (mut days, mut year) = (seconds / 86_400, 1970);
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let day = days + 1;
-    let milliseconds = since.subsec_millis();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -335,7 +309,8 @@ mod tests {
     use palisade_runtime::Plan;
     use serde_json::{Value, json};
 
-    use super::{Ending, Facts, Image, Policy, Request, To, failed, rfc3339, text};
+    use super::{Ending, Facts, Image, Policy, Request, To, failed, text};
+    use crate::time::rfc3339;
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7)
@@ -367,7 +342,7 @@ mod tests {
             (1_735_689_599, "2024-12-31T23:59:59.007Z"),
             (4_107_542_400, "2100-03-01T00:00:00.007Z"),
         ] {
-            assert_eq!(rfc3339(at(seconds)), expected);
+            assert_eq!(rfc3339(at(seconds), 3), expected);
         }
     }
 

@@ -1,0 +1,611 @@
+//! The sandboxes there are: a directory each, and nothing else that knows of them.
+//!
+//!     <data>/sandboxes/<id>/config.json   what it was made as: [`Config`]
+//!                           plan.json     the [`Plan`] that `start` launches
+//!                           state.json    what it is doing: [`State`], rewritten by rename at each transition
+//!                           health.json   the last five health checks: [`Check`]
+//!                           lock          locked by whoever watches it: [`Lock`]
+//!                           control       that process's socket
+//!                           exit          the command's wait status, written by PID 1 itself
+//!                           log           its output, and log.1, log.2, … before that
+//!                           upper, work   its writable layer, where that is on disk
+//!     <data>/names/<name>                 a symbolic link whose target is the id: making it claims the name
+//!     <data>/events                       what happened, one JSON object a line
+//!
+//! A directory appears and goes by rename; before and after that its name begins with `passing-`, and whoever finds such a
+//! directory unlocked may remove it. Everything lives on the same file system, so that two shells with different
+//! environments cannot disagree on what runs.
+
+mod config;
+mod events;
+mod lock;
+mod names;
+mod status;
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::fcntl::{Flock, FlockArg};
+use palisade_runtime::{Exit, Plan};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use config::{Config, Health, Image, Limits, LogOptions, Mount, Restart};
+pub use events::{Event, Events};
+pub use lock::Lock;
+pub use status::{Check, Exited, Healthiness, State, Status, Verdict};
+
+use crate::outcome;
+use crate::{Error, cleanup};
+
+/// What the names of directories begin with that nobody will miss.
+pub const PASSING: &str = "passing-";
+
+/// Digits of a whole id.
+const ID_DIGITS: usize = 64;
+
+/// All sandboxes below one data directory.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    data: PathBuf,
+}
+
+/// One sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub id: String,
+    /// Its directory.
+    pub directory: PathBuf,
+}
+
+/// A sandbox as `ps` sees it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Which one.
+    pub entry: Entry,
+    /// What it was made as.
+    pub config: Config,
+    /// What it is doing.
+    pub state: State,
+}
+
+/// Every sandbox, the newest first, and why some could not be read.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Those that could be read.
+    pub sandboxes: Vec<Known>,
+    /// What was wrong with the others.
+    pub problems: Vec<Error>,
+}
+
+impl Registry {
+    /// The sandboxes below a data directory, which need not exist yet.
+    pub fn new(data: &Path) -> Self {
+        Self {
+            data: data.to_owned(),
+        }
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Where the sandbox `id` lies, whether it exists or not.
+    pub fn directory(&self, id: &str) -> PathBuf {
+        self.sandboxes().join(id)
+    }
+
+    /// What happens to sandboxes.
+    pub fn events(&self) -> Events {
+        Events::new(self.data.join("events"))
+    }
+
+    fn sandboxes(&self) -> PathBuf {
+        self.data.join("sandboxes")
+    }
+
+    /// Makes a sandbox and locks it for the caller. Its name is `config.name`, or where that is empty one that nobody has.
+    ///
+    /// A plan whose writable layer is on disk must name [`Registry::directory`] of this id; its two directories are made.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], and what could not be written. Nothing of the sandbox exists then.
+    pub fn create(&self, mut config: Config, plan: &Plan) -> Result<(Known, Lock), Error> {
+        let parent = self.sandboxes();
+        make(&parent, 0o700)?;
+        make(&self.names(), 0o700)?;
+        // Nobody looks for what is left while a directory is there and not yet locked.
+        let making = flock(&parent, FlockArg::LockShared)?;
+        let passing = parent.join(format!("{PASSING}{}", config.id));
+        make(&passing, 0o700)?;
+        let held = flock(&passing, FlockArg::LockExclusive)?;
+        drop(making);
+        let mut made = Made(Some(&passing));
+        if let palisade_runtime::Root::Overlay {
+            upper: palisade_runtime::Upper::Directory(_),
+            ..
+        } = plan.root
+        {
+            make(&passing.join("upper"), 0o755)?;
+            make(&passing.join("work"), 0o755)?;
+        }
+        write(&passing, "plan.json", plan)?;
+        write(&passing, "state.json", &State::default())?;
+        let lock = Lock::take(open_lock(&passing, true)?)
+            .map_err(|errno| failed("lock", &passing)(errno.into()))?
+            .ok_or_else(|| Error::Busy {
+                id: config.id.clone(),
+            })?;
+        let directory = self.directory(&config.id);
+        self.claim(&mut config, |config| {
+            write(&passing, "config.json", config)?;
+            fs::rename(&passing, &directory).map_err(failed("make", &directory))
+        })?;
+        made.0 = None;
+        drop(held);
+        let entry = Entry {
+            id: config.id.clone(),
+            directory,
+        };
+        self.events().record("create", &config, &[]);
+        let state = State::default();
+        let known = Known {
+            entry,
+            config,
+            state,
+        };
+        Ok((known, lock))
+    }
+
+    /// The sandbox with this id, name, or beginning of an id.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSandbox`], or [`Error::Ambiguous`] for a beginning that several have.
+    pub fn find(&self, what: &str) -> Result<Entry, Error> {
+        let hexadecimal = !what.is_empty()
+            && what
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if hexadecimal && what.len() == ID_DIGITS {
+            let entry = self.entry(what);
+            if entry.exists() {
+                return Ok(entry);
+            }
+        }
+        if let Some(id) = self.id_of(what) {
+            let entry = self.entry(&id);
+            if entry.exists() {
+                return Ok(entry);
+            }
+        }
+        let missing = || Error::NoSuchSandbox { what: what.into() };
+        if !hexadecimal || what.len() >= ID_DIGITS {
+            return Err(missing());
+        }
+        let mut found = None;
+        for id in self.ids()?.into_iter().filter(|id| id.starts_with(what)) {
+            let entry = self.entry(&id);
+            if entry.exists() && found.replace(entry).is_some() {
+                return Err(Error::Ambiguous { what: what.into() });
+            }
+        }
+        found.ok_or_else(missing)
+    }
+
+    /// Every sandbox, the newest first. Those that go with their end (`--rm`) and whose monitor was killed are removed.
+    ///
+    /// # Errors
+    /// The directory of the sandboxes cannot be read.
+    pub fn list(&self) -> Result<Listing, Error> {
+        let mut listing = Listing::default();
+        for id in self.ids()? {
+            match self.entry(&id).known() {
+                Ok(Some(known)) if known.is_over() => {
+                    // Whoever is faster removes it.
+                    if let Err(error) = self.remove_dead(&known) {
+                        listing.problems.push(error);
+                    }
+                }
+                Ok(Some(known)) => listing.sandboxes.push(known),
+                // Gone meanwhile, or the writable layer of a run that nobody registered.
+                Ok(None) => {}
+                Err(error) => listing.problems.push(error),
+            }
+        }
+        listing
+            .sandboxes
+            .sort_by_key(|known| std::cmp::Reverse(known.config.created));
+        Ok(listing)
+    }
+
+    fn remove_dead(&self, known: &Known) -> Result<(), Error> {
+        match known.entry.lock()? {
+            Some(lock) => self.remove(&known.entry, &lock),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a sandbox whose lock the caller has: its name is free and it is nowhere listed when this returns.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn remove(&self, entry: &Entry, _lock: &Lock) -> Result<(), Error> {
+        let config = entry.config();
+        let passing = self.sandboxes().join(format!("{PASSING}{}", entry.id));
+        let held = flock(&entry.directory, FlockArg::LockExclusive)?;
+        match fs::rename(&entry.directory, &passing) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(failed("remove", &entry.directory))?,
+        }
+        if let Ok(config) = &config {
+            self.release(&config.name, &entry.id)?;
+            self.events().record("destroy", config, &[]);
+        }
+        cleanup::remove(&passing).map_err(|errno| Error::Cleanup {
+            path: passing.clone(),
+            source: errno.into(),
+        })?;
+        drop(held);
+        Ok(())
+    }
+
+    /// Removes what killed commands left below the directory of the sandboxes.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn sweep(&self) -> Result<(), Error> {
+        let parent = self.sandboxes();
+        let Ok(looking) = flock(&parent, FlockArg::LockExclusiveNonblock) else {
+            // There is none yet, or somebody makes one just now: another time.
+            return Ok(());
+        };
+        let mut left = Vec::new();
+        for entry in parent.read_dir().map_err(failed("read", &parent))? {
+            let path = entry.map_err(failed("read", &parent))?.path();
+            let passing = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(PASSING.as_bytes()));
+            if passing && let Ok(lock) = flock(&path, FlockArg::LockExclusiveNonblock) {
+                left.push((path, lock));
+            }
+        }
+        drop(looking);
+        for (path, _lock) in left {
+            cleanup::remove(&path).map_err(|errno| Error::Cleanup {
+                path: path.clone(),
+                source: errno.into(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The ids of the directories there are; some may be no sandbox's.
+    fn ids(&self) -> Result<Vec<String>, Error> {
+        let parent = self.sandboxes();
+        let entries = match parent.read_dir() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(failed("read", &parent))?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed("read", &parent))?.file_name();
+            if let Ok(id) = name.into_string()
+                && id.len() == ID_DIGITS
+                && !id.contains('-')
+            {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    fn entry(&self, id: &str) -> Entry {
+        Entry {
+            id: id.to_owned(),
+            directory: self.directory(id),
+        }
+    }
+}
+
+impl Entry {
+    fn exists(&self) -> bool {
+        self.directory.join("config.json").exists()
+    }
+
+    /// The first twelve digits of the id, as it is shown.
+    pub fn short(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// What it was made as.
+    ///
+    /// # Errors
+    /// It is gone, or the file is broken.
+    pub fn config(&self) -> Result<Config, Error> {
+        self.read("config.json")?.ok_or_else(|| self.gone())
+    }
+
+    /// What `start` launches.
+    ///
+    /// # Errors
+    /// It is gone, or the file is broken.
+    pub fn plan(&self) -> Result<Plan, Error> {
+        self.read("plan.json")?.ok_or_else(|| self.gone())
+    }
+
+    /// What it is doing, with a monitor that was killed seen through: then the status is [`Status::Dead`], or
+    /// [`Status::Exited`] where PID 1 could still write down how the command ended.
+    ///
+    /// # Errors
+    /// It is gone, or a file is broken.
+    pub fn state(&self) -> Result<State, Error> {
+        let mut state: State = self.read("state.json")?.ok_or_else(|| self.gone())?;
+        if state.status.is_live() && !self.is_watched()? {
+            // The monitor may have written its last words between the two looks.
+            state = self.read("state.json")?.ok_or_else(|| self.gone())?;
+            if state.status.is_live() {
+                self.bury(&mut state);
+            }
+        }
+        Ok(state)
+    }
+
+    /// What is left to say of a sandbox whose monitor was killed.
+    fn bury(&self, state: &mut State) {
+        state.pid = None;
+        state.monitor = None;
+        state.exit = self.last_exit();
+        state.status = match state.exit {
+            Some(_) => Status::Exited,
+            None => Status::Dead,
+        };
+        if state.exit.is_none() {
+            state.error = Some(
+                "its monitor was killed or the machine stopped; nothing of it runs any more".into(),
+            );
+        }
+    }
+
+    /// The wait status that PID 1 wrote, where it got to.
+    fn last_exit(&self) -> Option<Exited> {
+        let path = self.directory.join("exit");
+        let bytes: [u8; 4] = fs::read(&path).ok()?.try_into().ok()?;
+        let finished = path.metadata().and_then(|file| file.modified());
+        let exit = Exit::from_wait_status(i32::from_ne_bytes(bytes));
+        let (code, reason, _) = outcome::classify(exit, false, 0);
+        Some(Exited {
+            code,
+            reason: reason.as_str().to_owned(),
+            finished: finished.unwrap_or_else(|_| SystemTime::now()),
+        })
+    }
+
+    /// Whether somebody holds its lock: a monitor, or a command that starts or removes it.
+    ///
+    /// # Errors
+    /// The lock cannot be looked at.
+    pub fn is_watched(&self) -> Result<bool, Error> {
+        let path = self.directory.join("lock");
+        match File::open(&path) {
+            Ok(file) => {
+                Lock::is_held(&file).map_err(|errno| failed("look at", &path)(errno.into()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("open", &path)(error)),
+        }
+    }
+
+    /// Takes its lock; none where somebody has it.
+    ///
+    /// # Errors
+    /// It is gone, or cannot be locked.
+    pub fn lock(&self) -> Result<Option<Lock>, Error> {
+        let lock = Lock::take(open_lock(&self.directory, false)?)
+            .map_err(|errno| failed("lock", &self.directory)(errno.into()))?;
+        lock.map(|lock| self.still_there(lock)).transpose()
+    }
+
+    /// Takes its lock as soon as it is free.
+    ///
+    /// # Errors
+    /// It is gone, or cannot be locked.
+    pub fn wait_for_lock(&self) -> Result<Lock, Error> {
+        let lock = Lock::wait(open_lock(&self.directory, false)?)
+            .map_err(|errno| failed("lock", &self.directory)(errno.into()))?;
+        self.still_there(lock)
+    }
+
+    /// A lock is worth nothing if its sandbox was removed before it was had.
+    fn still_there(&self, lock: Lock) -> Result<Lock, Error> {
+        let path = self.directory.join("lock");
+        let named = path.metadata().map_err(|_| self.gone())?;
+        let held = lock.file().metadata().map_err(failed("look at", &path))?;
+        if (named.dev(), named.ino()) == (held.dev(), held.ino()) {
+            Ok(lock)
+        } else {
+            Err(self.gone())
+        }
+    }
+
+    /// Writes what it is doing. For whoever has the lock.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_state(&self, state: &State) -> Result<(), Error> {
+        write(&self.directory, "state.json", state)
+    }
+
+    /// Writes changed limits. Everything else of a configuration stays: a name is changed by [`Registry::rename`].
+    ///
+    /// # Errors
+    /// It is gone, or cannot be written.
+    pub fn set_limits(&self, limits: Limits) -> Result<(), Error> {
+        let mut config = self.config()?;
+        config.limits = limits;
+        write(&self.directory, "config.json", &config)
+    }
+
+    /// Writes a changed plan, for the next start.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_plan(&self, plan: &Plan) -> Result<(), Error> {
+        write(&self.directory, "plan.json", plan)
+    }
+
+    /// The last health checks, the oldest first.
+    ///
+    /// # Errors
+    /// The file is broken.
+    pub fn checks(&self) -> Result<Vec<Check>, Error> {
+        Ok(self.read("health.json")?.unwrap_or_default())
+    }
+
+    /// Writes the last health checks. For whoever has the lock.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_checks(&self, checks: &[Check]) -> Result<(), Error> {
+        write(&self.directory, "health.json", &checks)
+    }
+
+    /// Configuration and state; none where there is no such sandbox.
+    fn known(&self) -> Result<Option<Known>, Error> {
+        let Some(config) = self.read("config.json")? else {
+            return Ok(None);
+        };
+        let state = match self.state() {
+            Err(Error::NoSuchSandbox { .. }) => return Ok(None),
+            other => other?,
+        };
+        let entry = self.clone();
+        Ok(Some(Known {
+            entry,
+            config,
+            state,
+        }))
+    }
+
+    /// Configuration and state.
+    ///
+    /// # Errors
+    /// It is gone, or a file is broken.
+    pub fn look(&self) -> Result<Known, Error> {
+        self.known()?.ok_or_else(|| self.gone())
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let path = self.directory.join(name);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(failed("read", &path))?,
+        };
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(Error::Broken {
+                path,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::NoSuchSandbox {
+            what: self.short().to_owned(),
+        }
+    }
+}
+
+impl Known {
+    /// Whether it should have been removed at its end, and its monitor did not get to it.
+    fn is_over(&self) -> bool {
+        self.config.auto_remove
+            && matches!(self.state.status, Status::Dead | Status::Exited)
+            && !self.entry.is_watched().unwrap_or(true)
+    }
+
+    /// The exit code to report: of a sandbox whose end nobody saw, that of SIGKILL.
+    pub fn exit_code(&self) -> u8 {
+        match (&self.state.exit, self.state.status) {
+            (Some(exit), _) => exit.code,
+            (None, Status::Dead) => 137,
+            (None, _) => 0,
+        }
+    }
+}
+
+/// A directory that goes again unless it is published.
+struct Made<'a>(Option<&'a Path>);
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            // What stays is removed by the next sweep.
+            let _ = cleanup::remove(path);
+        }
+    }
+}
+
+fn make(path: &Path, mode: u32) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(failed("make", path))
+}
+
+fn flock(directory: &Path, how: FlockArg) -> Result<Flock<File>, Error> {
+    let file = File::open(directory).map_err(failed("open", directory))?;
+    Flock::lock(file, how).map_err(|(_, errno)| failed("lock", directory)(errno.into()))
+}
+
+fn open_lock(directory: &Path, create: bool) -> Result<File, Error> {
+    let path = directory.join("lock");
+    File::options()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NoSuchSandbox {
+                what: directory
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
+            },
+            _ => failed("open", &path)(error),
+        })
+}
+
+/// Writes a document so that a reader sees the old or the new one, whole.
+fn write(directory: &Path, name: &str, value: &impl Serialize) -> Result<(), Error> {
+    let path = directory.join(name);
+    let text = serde_json::to_vec(value).map_err(|error| Error::Broken {
+        path: path.clone(),
+        reason: error.to_string(),
+    })?;
+    let beside = directory.join(format!("{name}.new"));
+    fs::write(&beside, text)
+        .and_then(|()| fs::rename(&beside, &path))
+        .map_err(failed("write", &path))
+}
+
+/// For `map_err`: what was being done, to what.
+fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::State {
+        action,
+        path: path.clone(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;
