@@ -4,7 +4,7 @@
 //! so that it can report even after its own filters forbid it to talk.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -13,10 +13,9 @@ use nix::sys::stat::Mode;
 
 use crate::control::{Record, Step};
 use crate::failure::{Failure, Try};
-use crate::init::Init;
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, PreparedCommand};
 use crate::sandbox::Stdio;
-use crate::{interpreter, readback, sys};
+use crate::{interpreter, landlock, readback, sys};
 
 /// The command's process once it has executed, or the record of why it could not.
 pub(crate) struct Command {
@@ -24,24 +23,31 @@ pub(crate) struct Command {
     pub(crate) record: Record,
 }
 
-/// Starts the command. `proc` is the sandbox's own procfs.
-pub(crate) fn start<'p>(
-    init: &mut Init<'p>,
-    proc: Option<&OwnedFd>,
-) -> Result<Command, Failure<'p>> {
-    let prepared = init.prepared;
-    let stdio = &init.stdio;
+/// What a command's process is made from.
+pub(crate) struct Start<'a> {
+    /// What holds for every command of the sandbox.
+    pub(crate) prepared: &'a Prepared,
+    /// What this one is.
+    pub(crate) command: &'a PreparedCommand,
+    pub(crate) stdio: &'a Stdio,
+    /// The Landlock rules, where there are any.
+    pub(crate) ruleset: Option<BorrowedFd<'a>>,
+    /// The sandbox's own procfs.
+    pub(crate) proc: Option<BorrowedFd<'a>>,
+}
+
+/// Starts the command on `stack`, and returns when it has executed or could not.
+pub(crate) fn start(start: &Start<'_>, stack: &mut [u8]) -> Result<Command, Failure<'static>> {
     // What stands here if the process is killed before it can say anything.
-    // A Cell, as what the child writes is read by PID 1 after an execve(2) that does not return.
+    // A Cell, as what the child writes is read by its parent after an execve(2) that does not return.
     let record = Cell::new(Record::failed(
         Step::Fork,
         Errno::ECHILD,
         b"(killed while it was being confined)",
     ));
-    let proc = proc.map(AsFd::as_fd);
     let mut body = || {
-        match confine(prepared, stdio) {
-            Ok(()) => execute(prepared, proc, &record),
+        match confine(start) {
+            Ok(()) => execute(start, &record),
             Err(failure) => {
                 record.set(Record::failed(
                     failure.step,
@@ -52,7 +58,7 @@ pub(crate) fn start<'p>(
         }
         125
     };
-    let pid = sys::vfork(&mut init.stack, &mut body).or_fail(Step::Fork, c"")?;
+    let pid = sys::vfork(stack, &mut body).or_fail(Step::Fork, c"")?;
     Ok(Command {
         pid,
         record: record.get(),
@@ -60,9 +66,15 @@ pub(crate) fn start<'p>(
 }
 
 /// Everything between the new process and its execve(2); seccomp last, as it may forbid what came before.
-fn confine<'p>(prepared: &'p Prepared, stdio: &Stdio) -> Result<(), Failure<'p>> {
+fn confine<'s>(start: &Start<'s>) -> Result<(), Failure<'s>> {
+    let Start {
+        prepared,
+        command,
+        stdio,
+        ..
+    } = *start;
     nix::unistd::setsid().or_fail(Step::Fork, c"(session)")?;
-    if prepared.terminal {
+    if command.terminal {
         sys::control_terminal(stdio.stdin.as_fd())
             .or_fail(Step::Terminal, c"(controlling terminal)")?;
     }
@@ -81,8 +93,8 @@ fn confine<'p>(prepared: &'p Prepared, stdio: &Stdio) -> Result<(), Failure<'p>>
     SigSet::empty()
         .thread_set_mask()
         .or_fail(Step::ProcessFlags, c"(signal mask)")?;
-    if let Some(landlock) = &prepared.landlock {
-        landlock.restrict()?;
+    if let Some(ruleset) = start.ruleset {
+        landlock::restrict(ruleset)?;
     }
     for program in &prepared.seccomp {
         sys::seccomp_load(&program.0).or_fail(Step::Seccomp, c"")?;
@@ -91,8 +103,9 @@ fn confine<'p>(prepared: &'p Prepared, stdio: &Stdio) -> Result<(), Failure<'p>>
 }
 
 /// Reads back what holds, then executes the first candidate that exists. `record` says what came of it.
-fn execute(prepared: &Prepared, proc: Option<BorrowedFd<'_>>, record: &Cell<Record>) {
-    match readback::compare(prepared, proc) {
+fn execute(start: &Start<'_>, record: &Cell<Record>) {
+    let command = start.command;
+    match readback::compare(start.prepared, command, start.proc) {
         Ok(held) => record.set(held),
         Err(differs) => {
             record.set(differs);
@@ -102,8 +115,8 @@ fn execute(prepared: &Prepared, proc: Option<BorrowedFd<'_>>, record: &Cell<Reco
     let mut refused = None;
     let mut missing = b"".as_slice();
     let mut head = [0_u8; interpreter::HEAD];
-    for candidate in &prepared.candidates {
-        match sys::execve(candidate, &prepared.argv, &prepared.envp) {
+    for candidate in &command.candidates {
+        match sys::execve(candidate, &command.argv, &command.envp) {
             Errno::ENOENT | Errno::ENOTDIR => {
                 // The file is there: then what is missing is the interpreter it names.
                 if missing.is_empty()

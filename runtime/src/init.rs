@@ -10,13 +10,15 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::chdir;
 
+use crate::command::{self, Start};
 use crate::control::{self, Kind, Record, Step};
 use crate::failure::{Failure, Try};
+use crate::landlock::PreparedLandlock;
 use crate::mount::{self, Tree};
 use crate::prepare::{Prepared, PreparedFile, PreparedRoot};
 use crate::root::{self, RootTrees};
 use crate::sandbox::Stdio;
-use crate::{command, sys};
+use crate::sys;
 
 /// What PID 1 has from the supervisor, made before it was cloned.
 pub(crate) struct Init<'a> {
@@ -34,8 +36,17 @@ pub(crate) struct Init<'a> {
 /// The whole life of PID 1.
 pub(crate) fn run(mut init: Init<'_>) -> ! {
     let control = init.control.as_raw_fd();
-    let command = match set_up(&mut init).and_then(|proc| command::start(&mut init, proc.as_ref()))
-    {
+    let started = set_up(&mut init).and_then(|inside| {
+        let start = Start {
+            prepared: init.prepared,
+            command: &init.prepared.command,
+            stdio: &init.stdio,
+            ruleset: inside.ruleset.as_ref().map(AsFd::as_fd),
+            proc: inside.proc.as_ref().map(AsFd::as_fd),
+        };
+        command::start(&start, &mut init.stack)
+    });
+    let command = match started {
         Ok(command) => command,
         Err(failure) => {
             let record = Record::failed(failure.step, failure.errno, failure.subject.to_bytes());
@@ -57,8 +68,16 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     supervise(init.control.as_fd(), command.pid)
 }
 
-/// Everything that is done before the command's process exists. Returns the sandbox's own /proc, where it has one.
-fn set_up<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
+/// What the finished sandbox's commands are started with.
+pub(crate) struct Inside {
+    /// Its own /proc, where it has one.
+    pub(crate) proc: Option<OwnedFd>,
+    /// Its Landlock rules, where it has any.
+    pub(crate) ruleset: Option<OwnedFd>,
+}
+
+/// Everything that is done before the command's process exists.
+fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
     let prepared = init.prepared;
     sys::block_all_signals().or_fail(Step::ProcessFlags, c"(signal mask)")?;
     // What the caller's terminal sends to its foreground group comes from the supervisor, once.
@@ -98,7 +117,12 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
     umask(Mode::from_bits_truncate(prepared.umask));
     drop_privileges(prepared)?;
     stay_bound_to_supervisor(init.control.as_fd())?;
-    Ok(proc)
+    let ruleset = prepared
+        .landlock
+        .as_ref()
+        .map(PreparedLandlock::ruleset)
+        .transpose()?;
+    Ok(Inside { proc, ruleset })
 }
 
 /// Builds the tree that the command will see, and makes it the root.
@@ -158,19 +182,19 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
     for path in &prepared.read_only {
         tree.read_only(path)?;
     }
-    if prepared.terminal {
+    if prepared.command.terminal {
         init.stdio = open_terminal(&mut tree, prepared, init.control.as_fd())?;
     }
     if prepared.make_cwd
         && matches!(
-            tree.open(&prepared.cwd.path, OFlag::O_PATH),
+            tree.open(&prepared.command.cwd.path, OFlag::O_PATH),
             Err(Errno::ENOENT)
         )
     {
-        tree.make_parents(&prepared.cwd)
-            .or_fail(Step::WorkingDirectory, &prepared.cwd.path)?;
-        tree.make_directory(&prepared.cwd.path)
-            .or_fail(Step::WorkingDirectory, &prepared.cwd.path)?;
+        tree.make_parents(&prepared.command.cwd)
+            .or_fail(Step::WorkingDirectory, &prepared.command.cwd.path)?;
+        tree.make_directory(&prepared.command.cwd.path)
+            .or_fail(Step::WorkingDirectory, &prepared.command.cwd.path)?;
     }
     tree.seal(&prepared.mounts, prepared.root_read_only)?;
     root::pivot(tree.root.as_fd())?;
@@ -226,7 +250,7 @@ fn open_terminal(
     let open = || {
         let master = tree.open(c"dev/pts/ptmx", OFlag::O_RDWR | OFlag::O_NOCTTY)?;
         let slave = sys::terminal_peer(master.as_fd())?;
-        if let Some(size) = &prepared.console_size {
+        if let Some(size) = &prepared.command.console_size {
             crate::terminal::set_window_size(&master, size)?;
         }
         control::send(
@@ -256,7 +280,7 @@ fn open_terminal(
 
 /// CVE-2024-21626: a working directory outside the root would be a way out of it.
 fn enter_working_directory(prepared: &Prepared) -> Result<(), Failure<'_>> {
-    let subject = prepared.cwd.path.as_c_str();
+    let subject = prepared.command.cwd.path.as_c_str();
     chdir(c"/").or_fail(Step::WorkingDirectory, c"/")?;
     chdir(subject).or_fail(Step::WorkingDirectory, subject)?;
     let mut buffer = [0_u8; libc::PATH_MAX as usize];

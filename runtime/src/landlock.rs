@@ -1,7 +1,7 @@
 //! Landlock: the second wall behind the mounts. Rules apply beneath paths of the finished root.
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use landlock::{ABI, Access as _, AccessFs, BitFlags};
 use nix::errno::Errno;
@@ -80,8 +80,9 @@ impl PreparedLandlock {
         self.ruleset.scoped & SCOPE_ABSTRACT_UNIX_SOCKET != 0
     }
 
-    /// Restricts the calling process. Paths resolve in its root; one that does not exist grants nothing.
-    pub(crate) fn restrict(&self) -> Result<(), Failure<'_>> {
+    /// The rules as the kernel holds them, for every command of the sandbox: paths resolve in the calling process's root,
+    /// once, before any command could put something else in their place. One that does not exist grants nothing.
+    pub(crate) fn ruleset(&self) -> Result<OwnedFd, Failure<'_>> {
         let ruleset =
             sys::landlock_create_ruleset(&self.ruleset, self.size).or_fail(Step::Landlock, c"")?;
         for (path, access) in &self.rules {
@@ -109,8 +110,13 @@ impl PreparedLandlock {
                 result => result.or_fail(Step::Landlock, path)?,
             }
         }
-        sys::landlock_restrict_self(ruleset.as_fd()).or_fail(Step::Landlock, c"")
+        Ok(ruleset)
     }
+}
+
+/// Restricts the calling process for good.
+pub(crate) fn restrict(ruleset: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
+    sys::landlock_restrict_self(ruleset).or_fail(Step::Landlock, c"")
 }
 
 fn rights(abi: ABI, access: Access) -> BitFlags<AccessFs> {

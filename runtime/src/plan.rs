@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 /// `hostname`, `mounts`, and from `linux` the namespaces, id mappings, masked and read-only paths, devices, resources.
 /// What it finds there and cannot do is an error, never ignored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent decision of the user"
+)]
 pub struct Plan {
     /// Identifies the sandbox among this user's: 64 lower-case hexadecimal digits.
     pub id: String,
@@ -39,6 +43,8 @@ pub struct Plan {
     pub stop_signal: i32,
     /// How long it then has before SIGKILL.
     pub stop_timeout: Duration,
+    /// Whether further commands may join the sandbox ([`Sandbox::admit`](crate::Sandbox::admit)).
+    pub joinable: bool,
     /// Protections that cannot be had become warnings instead of errors.
     pub best_effort: bool,
 }

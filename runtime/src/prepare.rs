@@ -48,11 +48,8 @@ pub(crate) struct Prepared {
     /// For /proc/self/oom_score_adj (proc_pid_oom_score_adj(5)).
     pub(crate) oom_score_adj: Option<CString>,
     pub(crate) loopback: bool,
-    pub(crate) cwd: PreparedPath,
     /// Whether a missing working directory is made: not where it would appear in a bind-mounted host directory.
     pub(crate) make_cwd: bool,
-    pub(crate) terminal: bool,
-    pub(crate) console_size: Option<Winsize>,
     pub(crate) capabilities: Capabilities,
     pub(crate) no_new_privileges: bool,
     pub(crate) umask: u32,
@@ -64,6 +61,16 @@ pub(crate) struct Prepared {
     /// How many seccomp filters the caller itself runs under.
     pub(crate) inherited_filters: u64,
     pub(crate) ignored_signals: Vec<i32>,
+    pub(crate) command: PreparedCommand,
+}
+
+/// What differs from one command of a sandbox to the next; the rest of [`Prepared`] holds for all.
+pub(crate) struct PreparedCommand {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) cwd: PreparedPath,
+    pub(crate) terminal: bool,
+    pub(crate) console_size: Option<Winsize>,
     /// The files to try, in order, with execve(2).
     pub(crate) candidates: Vec<CString>,
     pub(crate) argv: Pointers,
@@ -238,10 +245,7 @@ impl Prepared {
                 .oom_score_adj()
                 .map(|value| c_string("OOM score", value.to_string()))
                 .transpose()?,
-            cwd: PreparedPath::new("working directory", process.cwd())?,
             make_cwd: !mount::below_a_bind(&mounts, process.cwd()),
-            console_size: console_size(process),
-            terminal: process.terminal().unwrap_or(false),
             mounts,
             capabilities: Capabilities::new(process.capabilities().as_ref()),
             no_new_privileges,
@@ -257,12 +261,19 @@ impl Prepared {
             custom_seccomp: plan.custom_seccomp,
             inherited_filters: inherited.filters,
             ignored_signals: inherited.ignored_signals,
-            candidates: candidates(process, &args)?,
-            argv: strings("argument", &args)?,
-            envp: strings(
-                "environment variable",
-                process.env().as_deref().unwrap_or_default(),
-            )?,
+            command: PreparedCommand {
+                uid: process.user().uid(),
+                gid: process.user().gid(),
+                cwd: PreparedPath::new("working directory", process.cwd())?,
+                terminal: process.terminal().unwrap_or(false),
+                console_size: console_size(process),
+                candidates: candidates(process.env().as_deref().unwrap_or_default(), &args)?,
+                argv: strings("argument", &args)?,
+                envp: strings(
+                    "environment variable",
+                    process.env().as_deref().unwrap_or_default(),
+                )?,
+            },
         })
     }
 
@@ -509,7 +520,7 @@ fn prepare_file(file: &crate::plan::File) -> Result<PreparedFile, Error> {
     })
 }
 
-fn strings(what: &'static str, values: &[impl AsRef<OsStr>]) -> Result<Pointers, Error> {
+pub(crate) fn strings(what: &'static str, values: &[impl AsRef<OsStr>]) -> Result<Pointers, Error> {
     Ok(Pointers::new(
         values
             .iter()
@@ -519,7 +530,10 @@ fn strings(what: &'static str, values: &[impl AsRef<OsStr>]) -> Result<Pointers,
 }
 
 /// The files that execve(2) tries for the command, as execvp(3) would with the sandbox's PATH.
-fn candidates(process: &Process, args: &[&OsStr]) -> Result<Vec<CString>, Error> {
+pub(crate) fn candidates(
+    env: &[impl AsRef<OsStr>],
+    args: &[&OsStr],
+) -> Result<Vec<CString>, Error> {
     let program = *args.first().ok_or_else(|| Error::Unsupported {
         what: "an empty command".into(),
         why: "neither the command line nor the image names one".into(),
@@ -527,15 +541,16 @@ fn candidates(process: &Process, args: &[&OsStr]) -> Result<Vec<CString>, Error>
     if program.is_empty() || program.as_bytes().contains(&b'/') {
         return Ok(vec![c_string("command", program)?]);
     }
-    let path = process
-        .env()
+    let path = env
         .iter()
-        .flatten()
-        .find_map(|variable| variable.strip_prefix("PATH="))
-        .unwrap_or("/usr/local/bin:/usr/bin:/bin");
-    path.split(':')
-        .filter(|directory| directory.starts_with('/'))
-        .map(|directory| c_string("command", Path::new(directory).join(program)))
+        .find_map(|variable| variable.as_ref().as_bytes().strip_prefix(b"PATH="))
+        .unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+    path.split(|byte| *byte == b':')
+        .filter(|directory| directory.starts_with(b"/"))
+        .map(|directory| {
+            let directory = Path::new(OsStr::from_bytes(directory));
+            c_string("command", directory.join(program))
+        })
         .collect()
 }
 

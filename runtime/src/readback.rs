@@ -8,7 +8,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use crate::control::{Kind, Record, Step};
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, PreparedCommand};
 
 /// Compares /proc/thread-self/status with the Plan (proc_pid_status(5)).
 ///
@@ -18,7 +18,11 @@ use crate::prepare::Prepared;
     clippy::result_large_err,
     reason = "a box would be an allocation between clone and exec"
 )]
-pub(crate) fn compare(prepared: &Prepared, proc: Option<BorrowedFd<'_>>) -> Result<Record, Record> {
+pub(crate) fn compare(
+    prepared: &Prepared,
+    command: &PreparedCommand,
+    proc: Option<BorrowedFd<'_>>,
+) -> Result<Record, Record> {
     // Without a /proc of its own the sandbox has nothing to read this from; every set-up call has succeeded.
     let Some(proc) = proc else {
         return Ok(Record::new(Kind::Started, 0, 0, b""));
@@ -63,8 +67,8 @@ pub(crate) fn compare(prepared: &Prepared, proc: Option<BorrowedFd<'_>>) -> Resu
     let filters = prepared.inherited_filters + prepared.seccomp.len() as u64;
     said.check(&status, b"Seccomp_filters", 10, filters)?;
     said.check(&status, b"Seccomp", 10, if filters > 0 { 2 } else { 0 })?;
-    said.check(&status, b"Uid", 10, u64::from(prepared.identity.uid))?;
-    said.check(&status, b"Gid", 10, u64::from(prepared.identity.gid))?;
+    said.check(&status, b"Uid", 10, u64::from(command.uid))?;
+    said.check(&status, b"Gid", 10, u64::from(command.gid))?;
     if let Some(landlock) = &prepared.landlock {
         // The kernel has no way to ask for it: restricting has succeeded, with this version of its rules.
         let mut digits = [0_u8; 12];

@@ -196,6 +196,7 @@ fn plan(args: &[&str]) -> Plan {
         timeout: None,
         stop_signal: libc::SIGTERM,
         stop_timeout: Duration::from_secs(10),
+        joinable: false,
         best_effort: false,
     }
 }

@@ -25,6 +25,7 @@ pub fn plan(spec: Spec) -> Plan {
         timeout: None,
         stop_signal: 15,
         stop_timeout: Duration::from_secs(10),
+        joinable: false,
         best_effort: false,
     }
 }

@@ -17,6 +17,7 @@ mod refine;
 mod tests;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
@@ -128,11 +129,7 @@ pub fn resolve(
         hostname: &hostname,
         home: &accounts.home,
     });
-    let text = args
-        .iter()
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
-    let process = process(request, policy, caller, &identity, text, env, cwd)?;
+    let process = process(request, policy, caller, &identity, &args, env, cwd)?;
 
     let mut linux = Linux::default();
     linux
@@ -180,6 +177,7 @@ pub fn resolve(
             timeout: policy.timeout,
             stop_signal: stop_signal(request, config)?,
             stop_timeout: policy.stop_timeout,
+            joinable: false,
             best_effort: request.protection.best_effort,
         },
     })
@@ -190,7 +188,7 @@ fn process(
     policy: &Policy,
     caller: &Caller,
     identity: &Identity,
-    args: Vec<String>,
+    args: &[OsString],
     env: Vec<String>,
     cwd: PathBuf,
 ) -> Result<Process, Failure> {
@@ -201,7 +199,11 @@ fn process(
     process
         .set_terminal(Some(request.tty))
         .set_user(user)
-        .set_args(Some(args))
+        .set_args(Some(
+            args.iter()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect::<Vec<_>>(),
+        ))
         .set_env(Some(env))
         .set_cwd(cwd)
         .set_capabilities(Some(protection::capabilities(policy)?))
