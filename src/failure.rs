@@ -83,3 +83,9 @@ pub fn printable(text: &str) -> String {
     }
     out
 }
+
+impl From<crate::format::Error> for Failure {
+    fn from(error: crate::format::Error) -> Self {
+        Self::new(error.message, error.remedy)
+    }
+}

@@ -5,6 +5,9 @@ mod cli;
 mod data;
 mod dry_run;
 mod failure;
+#[allow(dead_code)] // Verbs take it into use one by one.
+#[allow(unused_imports)]
+mod format;
 mod manual;
 mod policy;
 mod request;
