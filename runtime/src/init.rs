@@ -115,6 +115,9 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
     }
     enter_working_directory(prepared)?;
     umask(Mode::from_bits_truncate(prepared.umask));
+    if let Some(view) = &prepared.view {
+        view.stay()?;
+    }
     drop_privileges(prepared)?;
     stay_bound_to_supervisor(init.control.as_fd())?;
     let ruleset = prepared
@@ -170,6 +173,11 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
     for (index, step) in prepared.mounts.iter().enumerate() {
         tree.mount(index, step)?;
     }
+    let proc = prepared.mounts.iter().position(mount::MountStep::is_proc);
+    if let Some(view) = &prepared.view {
+        let proc = proc.and_then(|index| tree.made[index].as_ref());
+        view.mount(&tree, proc.map(AsFd::as_fd))?;
+    }
     for device in &prepared.devices {
         tree.device(device)?;
     }
@@ -198,7 +206,6 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
     }
     tree.seal(&prepared.mounts, prepared.root_read_only)?;
     root::pivot(tree.root.as_fd())?;
-    let proc = prepared.mounts.iter().position(mount::MountStep::is_proc);
     Ok(proc.and_then(|index| tree.made[index].take()))
 }
 

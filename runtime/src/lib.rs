@@ -22,6 +22,7 @@ mod root;
 mod sandbox;
 mod sys;
 pub mod terminal;
+mod view;
 
 pub use control::Step;
 pub use error::Error;

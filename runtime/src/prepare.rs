@@ -17,6 +17,7 @@ use crate::landlock::PreparedLandlock;
 use crate::mount::MountStep;
 use crate::plan::{Plan, Root, Scratch, Upper};
 use crate::sys::{Pointers, Rlimit};
+use crate::view::View;
 use crate::{Error, mount};
 
 /// A Plan in the form the set-up reads.
@@ -55,6 +56,8 @@ pub(crate) struct Prepared {
     pub(crate) umask: u32,
     pub(crate) rlimits: Vec<(Rlimit, CString)>,
     pub(crate) landlock: Option<PreparedLandlock>,
+    /// What programs read about the machine, where it is limited.
+    pub(crate) view: Option<View>,
     pub(crate) seccomp: Vec<palisade_policies::Program>,
     /// The seccomp programs came from the user, and may forbid even to look at what holds.
     pub(crate) custom_seccomp: bool,
@@ -257,6 +260,7 @@ impl Prepared {
                 .map(|rules| PreparedLandlock::new(rules, plan.best_effort))
                 .transpose()?
                 .flatten(),
+            view: View::new(spec, &plan.id)?,
             seccomp: plan.seccomp.clone(),
             custom_seccomp: plan.custom_seccomp,
             inherited_filters: inherited.filters,

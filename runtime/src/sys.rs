@@ -424,6 +424,37 @@ pub(crate) fn setrlimit(limit: Rlimit) -> Result<()> {
     Errno::result(unsafe { libc::setrlimit(limit.resource, &raw const value) }).map(drop)
 }
 
+/// Most processors that a kernel is built for, in 64-bit words (`NR_CPUS`).
+const CPU_WORDS: usize = 8192 / 64;
+
+/// The processors that the calling thread may use, a bit each (sched_getaffinity(2)).
+pub(crate) fn affinity() -> Result<[u64; CPU_WORDS]> {
+    let mut mask = [0_u64; CPU_WORDS];
+    // SAFETY: the kernel writes at most the size given.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_sched_getaffinity,
+            0,
+            size_of_val(&mask),
+            mask.as_mut_ptr(),
+        )
+    })?;
+    Ok(mask)
+}
+
+/// Keeps the calling thread and its later children on these processors (sched_setaffinity(2)).
+pub(crate) fn set_affinity(mask: &[u64]) -> Result<()> {
+    // SAFETY: the kernel reads the size given.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_sched_setaffinity,
+            0,
+            size_of_val(mask),
+            mask.as_ptr(),
+        )
+    })
+}
+
 /// Sets the supplementary groups (setgroups(2)) without a library's bookkeeping.
 pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
     // SAFETY: the slice is valid for its length.

@@ -77,6 +77,31 @@ fn git(directory: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {output:?}");
 }
 
+/// Whatever a runtime asks to know the machine, the answer is the limit.
+fn sizes_itself_by_its_limits(rig: &Rig, agent: &str) {
+    let limits = [
+        "--rm",
+        "-q",
+        "--best-effort",
+        "--memory=512m",
+        "--memory-swap=512m",
+        "--cpus=1",
+    ];
+    let script = "nproc; getconf _NPROCESSORS_ONLN; getconf _NPROCESSORS_CONF; \
+        python3 -c 'import os; print(os.cpu_count(), len(os.sched_getaffinity(0)))'; \
+        node -p 'const os = require(\"os\"); [os.cpus().length, os.availableParallelism(), os.totalmem() >> 20].join(\" \")'; \
+        awk '/^MemTotal/ { print $2 / 1024 }' /proc/meminfo; free -m | awk '/^Mem/ { print $2 }'";
+    let output = on(rig, &limits, agent, &["bash", "-c", script])
+        .output()
+        .unwrap();
+    assert_eq!(
+        text(&output.stdout),
+        "1\n1\n1\n1 1\n1 1 512\n512\n512\n",
+        "{}",
+        describe(&output)
+    );
+}
+
 #[test]
 fn an_agent_works_in_its_image_and_everything_it_makes_is_the_callers() {
     let rig = Rig::new();
@@ -113,6 +138,8 @@ fn an_agent_works_in_its_image_and_everything_it_makes_is_the_callers() {
         &rig.path("repository"),
         &["rev-parse", "--verify", "-q", "refs/heads/agent"],
     );
+
+    sizes_itself_by_its_limits(&rig, &agent);
 
     // As AgentGate runs it: memory over the home directory, where the entrypoint lies, credentials read-only.
     fs::write(rig.path("token"), "t0ken").unwrap();

@@ -18,3 +18,4 @@ mod remains;
 #[allow(dead_code)] // Each suite uses its part of the rig.
 #[path = "../process/rig.rs"]
 mod rig;
+mod view;

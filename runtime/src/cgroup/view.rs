@@ -2,11 +2,10 @@
 //!
 //! node, python, java and make size themselves by /proc/meminfo, /proc/cpuinfo, /proc/stat, /sys/devices/system/cpu and the
 //! affinity mask. Processor numbers stay the host's, because `sched_getaffinity(2)` tells those and the files must agree with it.
-//! The texts are those of the sandbox's start: counters in them stand still.
 
 use std::fmt::{self, Write as _};
 
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxCpu, LinuxResources};
 
 /// Processor numbers, ascending, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,30 +115,28 @@ pub fn cpus_for(cpu: &LinuxCpu, available: &Cpus, seed: u64) -> Option<Cpus> {
     Some(Cpus::from(chosen))
 }
 
-/// The files inside the sandbox that must not be the host's, with their contents: none where nothing of theirs is limited.
+/// The files of /proc that must not be the host's, with their contents: none where nothing of theirs is limited.
 ///
-/// `cpus` is what [`cpus_for`] chose; `read` reads a host file, such as `/proc/meminfo`. A file that cannot be read or has a
-/// form unknown here is an error, as a program would else see the host's numbers.
+/// `cpus` is what [`cpus_for`] chose; `read` reads a host file, such as `/proc/meminfo`. A file that cannot be read is an
+/// error, as a program would else see the host's numbers. A memory limit above what the host has changes nothing.
 pub fn files(
     resources: &LinuxResources,
     cpus: Option<&Cpus>,
     read: impl Fn(&str) -> std::io::Result<String>,
 ) -> std::io::Result<Vec<(&'static str, String)>> {
     let mut files = Vec::new();
-    if let Some(memory) = resources.memory()
-        && let Some(limit) = bytes(memory.limit())
-    {
-        files.push((
-            "/proc/meminfo",
-            meminfo(&read("/proc/meminfo")?, limit, swap(memory)),
-        ));
+    if let Some(limits) = MemoryLimits::of(resources) {
+        let host = read("/proc/meminfo")?;
+        if limits.below(&host) {
+            files.push((
+                "/proc/meminfo",
+                meminfo(&host, limits, MemoryUse::default()),
+            ));
+        }
     }
     if let Some(cpus) = cpus {
         files.push(("/proc/cpuinfo", cpuinfo(&read("/proc/cpuinfo")?, cpus)));
         files.push(("/proc/stat", stat(&read("/proc/stat")?, cpus)));
-        for path in CPU_LISTS {
-            files.push((path, format!("{cpus}\n")));
-        }
     }
     if !files.is_empty() {
         files.push(("/proc/loadavg", loadavg().to_owned()));
@@ -147,53 +144,92 @@ pub fn files(
     Ok(files)
 }
 
-/// The files of /sys that list processors.
-const CPU_LISTS: [&str; 3] = [
-    "/sys/devices/system/cpu/online",
-    "/sys/devices/system/cpu/possible",
-    "/sys/devices/system/cpu/present",
-];
-
-fn bytes(value: Option<i64>) -> Option<u64> {
-    value
-        .and_then(|value| u64::try_from(value).ok())
-        .filter(|value| *value > 0)
+/// Bytes that a sandbox may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// Of memory.
+    pub memory: u64,
+    /// Of swap beside it; none for no limit.
+    pub swap: Option<u64>,
 }
 
-/// Bytes of swap beside the memory limit; None for no limit.
-fn swap(memory: &LinuxMemory) -> Option<u64> {
-    let (total, limit) = (bytes(memory.swap())?, bytes(memory.limit())?);
-    Some(total.saturating_sub(limit))
+/// Bytes that a sandbox uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Of memory, the page cache included.
+    pub memory: u64,
+    /// Of these, page cache that can be had back.
+    pub cache: u64,
+    /// Of swap.
+    pub swap: u64,
 }
 
-/// /proc/meminfo for a limit of `memory` bytes, and of `swap` bytes of swap beside it.
+impl MemoryLimits {
+    /// Those of `resources`, where they limit memory.
+    pub fn of(resources: &LinuxResources) -> Option<Self> {
+        let bytes = |value: Option<i64>| {
+            value
+                .and_then(|value| u64::try_from(value).ok())
+                .filter(|value| *value > 0)
+        };
+        let limits = resources.memory().as_ref()?;
+        let memory = bytes(limits.limit())?;
+        // The runtime configuration counts both together.
+        let swap = bytes(limits.swap()).map(|total| total.saturating_sub(memory));
+        Some(Self { memory, swap })
+    }
+
+    /// Whether the host of this /proc/meminfo has more.
+    fn below(self, host: &str) -> bool {
+        let amount = |name| host.lines().find_map(|line| kibibytes(line, name));
+        let less = |limit: u64, name| amount(name).is_none_or(|total| limit / 1024 < total);
+        less(self.memory, "MemTotal") || self.swap.is_some_and(|swap| less(swap, "SwapTotal"))
+    }
+}
+
+/// The amount in a line of /proc/meminfo, `name:   amount kB`.
+fn kibibytes(line: &str, name: &str) -> Option<u64> {
+    let amount = line.strip_prefix(name)?.strip_prefix(':')?;
+    amount.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// /proc/meminfo of a machine that has as much as `limits` and of which this much is `used`.
 ///
-/// No amount is above the limit: total, free and available are the limit at the start of a sandbox on a host with enough.
-pub fn meminfo(host: &str, memory: u64, swap: Option<u64>) -> String {
+/// Lines that would tell what the host's other processes do are zero; what is no amount of memory stays the host's.
+pub fn meminfo(host: &str, limits: MemoryLimits, used: MemoryUse) -> String {
     let mut text = String::with_capacity(host.len());
+    let total = |name, limit: Option<u64>| {
+        let host = host.lines().find_map(|line| kibibytes(line, name));
+        host.unwrap_or(u64::MAX)
+            .min(limit.map_or(u64::MAX, |limit| limit / 1024))
+    };
+    let memory = total("MemTotal", Some(limits.memory));
+    let swap = total("SwapTotal", limits.swap);
+    let free = memory.saturating_sub(used.memory / 1024);
+    let cache = (used.cache.min(used.memory) / 1024).min(memory);
     for line in host.lines() {
-        let Some((name, amount)) = line.split_once(':') else {
+        let name = line.split(':').next().unwrap_or_default();
+        let Some(amount) = kibibytes(line, name) else {
+            let _ = writeln!(text, "{line}");
             continue;
         };
-        let limit = match name {
-            _ if name.starts_with("Vmalloc") => None,
-            _ if name.starts_with("Swap") || name.starts_with("Zswap") => swap,
-            _ => Some(memory),
+        let shown = match name {
+            "MemTotal" => memory,
+            "MemFree" => free,
+            "MemAvailable" => free + cache,
+            "Cached" | "Inactive" | "Inactive(file)" => cache,
+            "Active" | "Active(anon)" | "AnonPages" => {
+                (used.memory / 1024).min(memory).saturating_sub(cache)
+            }
+            "SwapTotal" => swap,
+            "SwapFree" => swap.saturating_sub(used.swap / 1024),
+            "CommitLimit" => amount.min(memory.saturating_add(swap)),
+            "VmallocTotal" | "VmallocChunk" | "Hugepagesize" => amount,
+            _ if name.starts_with("DirectMap") => amount.min(memory),
+            _ => 0,
         };
-        let kibibytes = amount
-            .trim()
-            .strip_suffix(" kB")
-            .and_then(|number| number.parse::<u64>().ok());
-        match (kibibytes, limit) {
-            (Some(kibibytes), Some(limit)) => {
-                let least = kibibytes.min(limit / 1024);
-                let label = format!("{name}:");
-                let _ = writeln!(text, "{label:<15} {least:>8} kB");
-            }
-            _ => {
-                let _ = writeln!(text, "{line}");
-            }
-        }
+        let label = format!("{name}:");
+        let _ = writeln!(text, "{label:<15} {shown:>8} kB");
     }
     text
 }
@@ -326,15 +362,43 @@ mod tests {
         Buffers:             100 kB\nSwapTotal:       2097152 kB\nSwapFree:        2000000 kB\n\
         VmallocTotal:   34359738367 kB\nHugePages_Total:       0\nDirectMap1G:    25165824 kB\n";
 
+    const MEBIBYTE: u64 = 1 << 20;
+
     #[test]
-    fn memory_is_the_limit_and_never_more_than_the_host_has() {
+    fn memory_is_the_limit_and_tells_nothing_of_the_host() {
+        let limits = MemoryLimits {
+            memory: 512 * MEBIBYTE,
+            swap: Some(MEBIBYTE),
+        };
         assert_eq!(
-            meminfo(MEMINFO, 512 << 20, Some(1 << 20)),
+            meminfo(MEMINFO, limits, MemoryUse::default()),
             "MemTotal:         524288 kB\nMemFree:          524288 kB\nMemAvailable:     524288 kB\n\
-             Buffers:             100 kB\nSwapTotal:          1024 kB\nSwapFree:           1024 kB\n\
+             Buffers:               0 kB\nSwapTotal:          1024 kB\nSwapFree:           1024 kB\n\
              VmallocTotal:   34359738367 kB\nHugePages_Total:       0\nDirectMap1G:      524288 kB\n"
         );
-        assert_eq!(meminfo(MEMINFO, 1 << 50, None), MEMINFO);
+    }
+
+    #[test]
+    fn what_is_used_is_not_free_and_cache_is_available() {
+        let limits = MemoryLimits {
+            memory: 100 * MEBIBYTE,
+            swap: Some(10 * MEBIBYTE),
+        };
+        let used = MemoryUse {
+            memory: 60 * MEBIBYTE,
+            cache: 20 * MEBIBYTE,
+            swap: 4 * MEBIBYTE,
+        };
+        let text = meminfo(MEMINFO, limits, used);
+        let amount = |name| text.lines().find_map(|line| kibibytes(line, name)).unwrap() / 1024;
+        assert_eq!(amount("MemFree"), 40);
+        assert_eq!(amount("MemAvailable"), 60);
+        assert_eq!(amount("SwapFree"), 6);
+        let more = MemoryUse {
+            memory: 200 * MEBIBYTE,
+            ..used
+        };
+        assert!(meminfo(MEMINFO, limits, more).contains("MemFree:               0 kB\n"));
     }
 
     const CPUINFO: &str = "processor\t: 0\nmodel name\t: X: Y\nsiblings\t: 4\ncpu cores\t: 4\n\n\
@@ -383,15 +447,10 @@ mod tests {
         );
         assert_eq!(
             names("{}", Some(&cpus("0"))),
-            [
-                "/proc/cpuinfo",
-                "/proc/stat",
-                "/sys/devices/system/cpu/online",
-                "/sys/devices/system/cpu/possible",
-                "/sys/devices/system/cpu/present",
-                "/proc/loadavg"
-            ]
+            ["/proc/cpuinfo", "/proc/stat", "/proc/loadavg"]
         );
+        let more_than_there_is = r#"{"memory":{"limit":1125899906842624,"swap":2251799813685248}}"#;
+        assert!(names(more_than_there_is, None).is_empty());
         let unreadable = |_: &str| Err(std::io::Error::other("no"));
         assert!(
             files(
@@ -415,11 +474,12 @@ mod tests {
         assert_eq!(processors(&cpuinfo(&host, &all)), all.len());
         let first = cpus(&all.iter().next().unwrap().to_string());
         assert_eq!(processors(&cpuinfo(&host, &first)), 1);
-        let meminfo = meminfo(
-            &std::fs::read_to_string("/proc/meminfo").unwrap(),
-            1 << 24,
-            Some(0),
-        );
+        let limits = MemoryLimits {
+            memory: 1 << 24,
+            swap: Some(0),
+        };
+        let host = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let meminfo = meminfo(&host, limits, MemoryUse::default());
         assert!(
             meminfo.starts_with("MemTotal:          16384 kB\n"),
             "{meminfo}"

@@ -58,7 +58,8 @@ pub(crate) fn clone_tree(path: &CStr, recursive: bool, attributes: u64) -> nix::
     Ok(tree)
 }
 
-pub(super) fn set(mount: BorrowedFd<'_>, recursive: bool, attributes: u64) -> nix::Result<()> {
+/// Adds attributes to a mount, or to a whole tree of them.
+pub(crate) fn set(mount: BorrowedFd<'_>, recursive: bool, attributes: u64) -> nix::Result<()> {
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
     sys::mount_setattr(
         mount,

@@ -41,6 +41,18 @@ impl Tree<'_> {
         )
     }
 
+    /// Opens a path of the sandbox in which no component is a symbolic link.
+    pub(crate) fn open_without_links(&self, path: &CStr) -> nix::Result<OwnedFd> {
+        let resolution = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        resolve(
+            self.root.as_fd(),
+            path,
+            OFlag::O_PATH | OFlag::O_DIRECTORY,
+            Mode::empty(),
+            resolution,
+        )
+    }
+
     /// Opens a mount target, making it and the directories on the way where they are missing.
     fn target(
         &self,
