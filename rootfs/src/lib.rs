@@ -20,12 +20,14 @@
 //! # Which copy of a blob is kept
 //!
 //! An image on disk is read where it lies: its blobs are not copied into the store, because the layers unpacked from
-//! them are what runs, and a copy would double the bytes written. The store's own OCI layout (`images/`) holds what has no other home.
+//! them are what runs, and a copy would double the bytes written. The store's own OCI layout (`images/`) holds what has a name
+//! here: what was pulled, loaded, imported, committed or copied in by another tool. An [`Intake`] adds to it.
 
 mod config;
 mod digest;
 mod error;
 mod image;
+pub mod manifest;
 pub mod merged;
 mod platform;
 mod reference;
@@ -38,8 +40,9 @@ pub use config::{Healthcheck, ImageConfig};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use image::{Image, Layer};
+pub use manifest::{Descriptor, Document, Index, Manifest};
 pub use platform::Platform;
 pub use reference::{Name, Reference};
-pub use store::{Ownership, Store};
+pub use store::{Incoming, Intake, Open, Ownership, Store, Stored, Taken};
 pub use unpack::Limits;
 pub use users::{User, Users};

@@ -36,6 +36,8 @@ pub enum Reference {
     Host,
     /// A name in docker's grammar: looked up in the store.
     Registry(Name),
+    /// 64 hexadecimal digits, with or without `sha256:` before them: an image of the store, by its id.
+    Id(Digest),
 }
 
 /// A name in docker's grammar, completed: `debian` is `docker.io/library/debian:latest`.
@@ -106,7 +108,10 @@ impl Reference {
             )) if rest.starts_with('/') || kind != "docker" => Err(bad(&format!(
                 "{kind}: is not a place palisade reads; copy the image with `skopeo copy` to oci:DIR"
             ))),
-            _ => Name::parse(text).map(Self::Registry),
+            _ => match text.parse().ok().or_else(|| Digest::from_hex(text)) {
+                Some(id) => Ok(Self::Id(id)),
+                None => Name::parse(text).map(Self::Registry),
+            },
         }
     }
 }
@@ -154,9 +159,7 @@ impl Name {
             ));
         }
         if path == repository && Digest::from_hex(path).is_some() {
-            return Err(bad(
-                "64 hexadecimal digits are an image id, and the store has no images by id",
-            ));
+            return Err(bad("64 hexadecimal digits are an image's id, not a name"));
         }
         let repository =
             if matches!(registry, "docker.io" | "index.docker.io") && !repository.contains('/') {
@@ -183,6 +186,36 @@ impl Name {
             digest,
             typed: text.to_owned(),
         })
+    }
+}
+
+impl Name {
+    /// Whether `text` means this registry, repository, tag and digest, however short it is written.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        Self::parse(text).is_ok_and(|other| {
+            other.registry == self.registry
+                && other.repository == self.repository
+                && other.tag == self.tag
+                && other.digest == self.digest
+        })
+    }
+
+    /// What was typed, if it could also be the beginning of an image's id.
+    pub(crate) fn id_prefix(&self) -> Option<&str> {
+        let typed = self.typed.strip_prefix("sha256:").unwrap_or(&self.typed);
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        ((1..64).contains(&typed.len()) && typed.bytes().all(hex)).then_some(typed)
+    }
+
+    /// Registry and repository as docker shows them: without what is understood.
+    pub fn familiar(&self) -> String {
+        match self.registry.as_str() {
+            "docker.io" => {
+                let short = self.repository.strip_prefix("library/");
+                short.unwrap_or(&self.repository).to_owned()
+            }
+            registry => format!("{registry}/{}", self.repository),
+        }
     }
 }
 
@@ -243,6 +276,7 @@ impl fmt::Display for Reference {
             Self::Directory(path) => return write!(f, "dir:{}", path.display()),
             Self::Host => return f.write_str("host"),
             Self::Registry(name) => return name.fmt(f),
+            Self::Id(id) => return id.fmt(f),
         };
         write!(f, "{kind}:{}", path.display())?;
         tag.iter().try_for_each(|tag| write!(f, ":{tag}"))
@@ -318,7 +352,6 @@ mod tests {
     #[test]
     fn what_is_no_reference_is_refused_with_a_reason() {
         let long = "a".repeat(300);
-        let id = Digest::of(b"").hex();
         for bad in [
             "",
             ":",
@@ -351,11 +384,40 @@ mod tests {
             "ex_ample.com/a",
             "é",
             &long,
-            &id,
             "@",
             "a@sha256:",
         ] {
             assert!(Reference::parse(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn an_id_is_no_name_and_its_beginning_may_be_either() {
+        let id = Digest::of(b"");
+        assert_eq!(Reference::parse(&id.hex()).unwrap(), Reference::Id(id));
+        assert_eq!(
+            Reference::parse(&id.to_string()).unwrap(),
+            Reference::Id(id)
+        );
+        assert!(Name::parse(&id.hex()).is_err());
+        for (text, prefix) in [
+            ("e3b0c442", Some("e3b0c442")),
+            ("sha256:e3b0", Some("e3b0")),
+            ("e3b0:latest", None),
+            ("debian", None),
+        ] {
+            assert_eq!(Name::parse(text).unwrap().id_prefix(), prefix, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_shown_without_what_is_understood() {
+        for (text, shown) in [
+            ("debian", "debian"),
+            ("docker.io/me/app:1", "me/app"),
+            ("localhost:5000/a/b", "localhost:5000/a/b"),
+        ] {
+            assert_eq!(Name::parse(text).unwrap().familiar(), shown);
         }
     }
 

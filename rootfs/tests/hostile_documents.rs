@@ -143,7 +143,12 @@ fn broken_json_of_each_kind_is_refused() {
             |m| m["config"]["mediaType"] = json!("application/vnd.oci.empty.v1+json"),
             "artifact",
         ),
-        (|m| m["schemaVersion"] = 1.into(), "version 1"),
+        (|m| m["schemaVersion"] = 1.into(), "schema 1"),
+        (|m| m["schemaVersion"] = 3.into(), "version is 3"),
+        (
+            |m| m["manifests"] = json!([]),
+            "both a manifest and an index",
+        ),
     ] {
         let mut layout = layout();
         layout.spoil_manifest = spoil;
@@ -223,8 +228,7 @@ fn an_index_that_points_to_itself_or_in_a_circle_is_refused() {
     let mut spoilt = layout();
     spoilt.spoil_index =
         |i| i["manifests"][0]["mediaType"] = json!("application/vnd.oci.image.index.v1+json");
-    // A manifest called an index has no manifests for anybody.
-    Scene::new(&spoilt).refused("the image is not for");
+    Scene::new(&spoilt).refused("a manifest is given as an index");
     // A digest cannot be made to hold itself; a chain of indexes comes closest.
     let scene = Scene::new(&layout());
     let mut inner: serde_json::Value =

@@ -2,12 +2,12 @@
 
 use serde::Deserialize;
 
-use super::layout::json;
 use super::place::Place;
 use super::{Source, SourceLayer};
 use crate::config::Document;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::manifest::json;
 use crate::platform::Platform;
 use crate::reference::Name;
 
@@ -28,7 +28,7 @@ pub(crate) fn find(place: &Place, reference: Option<&str>, platform: &Platform) 
             kind: "a docker archive",
             reason: "it has no manifest.json (is it an oci-archive?)".to_owned(),
         })?;
-    let items: Vec<Item> = json(&text, "manifest", place)?;
+    let items: Vec<Item> = json(&text, "manifest", place.path())?;
     let full = |name: &str| Name::parse(name).map(|name| name.to_string());
     let called = |item: &&Item, wanted: &str| {
         let wanted = full(wanted).ok();

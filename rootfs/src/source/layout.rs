@@ -1,168 +1,177 @@
 //! OCI image layouts (image-spec, image-layout.md), in a directory or an archive.
 
-use serde::Deserialize;
-
 use super::place::Place;
 use super::{Source, SourceLayer};
-use crate::config::Document;
+use crate::config;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::manifest::{Descriptor, Document, Index, Manifest, broken, media_type};
 use crate::platform::Platform;
+use crate::reference::Name;
 
 /// How many indexes may point to one another.
 const DEEPEST: usize = 4;
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation of an entry that bears its name (image-spec, annotations.md).
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The same, as containerd writes it.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// The digest a registry has the image under, where that is the digest of an index it was chosen from.
+pub(crate) const SOURCE_DIGEST: &str = "palisade.source.digest";
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    #[serde(default)]
-    schema_version: u32,
-    manifests: Option<Vec<Descriptor>>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    #[serde(default)]
-    media_type: String,
-    digest: Digest,
-    size: u64,
-    platform: Option<RawPlatform>,
-    annotations: Option<std::collections::BTreeMap<String, String>>,
-}
-
-#[derive(Clone, Deserialize)]
-struct RawPlatform {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    variant: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    #[serde(default)]
-    schema_version: u32,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<serde::de::IgnoredAny>,
+/// Which of a layout's images.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted<'a> {
+    /// The only one there is.
+    Only,
+    /// The one with this tag, or this manifest's digest.
+    Tag(&'a str),
+    /// The one with this name, in full or shorter, else with this id or the beginning of it.
+    Name(&'a Name),
+    /// The one whose configuration or manifest has this digest.
+    Id(Digest),
 }
 
 impl Descriptor {
-    fn name(&self) -> Option<&str> {
-        self.annotations.as_ref()?.get(REF_NAME).map(String::as_str)
+    /// The name of the entry, as it is written.
+    pub fn name(&self) -> Option<&str> {
+        self.annotations
+            .get(REF_NAME)
+            .or_else(|| self.annotations.get(CONTAINERD_NAME))
+            .map(String::as_str)
     }
 
-    fn is_called(&self, tag: &str) -> bool {
-        let annotated = |key: &str| {
-            self.annotations
-                .as_ref()
-                .is_some_and(|all| all.get(key).is_some_and(|v| v == tag))
-        };
+    /// The digest a registry knows the image by: of the index it was chosen from, else its own.
+    pub fn source_digest(&self) -> Digest {
+        let said = self.annotations.get(SOURCE_DIGEST);
+        said.and_then(|digest| digest.parse().ok())
+            .unwrap_or(self.digest)
+    }
+
+    fn has_tag(&self, tag: &str) -> bool {
+        let annotated = |key: &str| self.annotations.get(key).is_some_and(|v| v == tag);
         annotated(REF_NAME) || annotated(CONTAINERD_NAME) || tag.parse() == Ok(self.digest)
     }
 
-    fn platform(&self) -> Option<Platform> {
-        let raw = self.platform.clone()?;
-        (!raw.os.is_empty()).then_some(Platform {
-            os: raw.os,
-            architecture: raw.architecture,
-            variant: raw.variant,
-        })
+    /// Whether this is what `name` names: by its digest if it has one, else by registry, repository and tag.
+    pub(crate) fn is_called(&self, name: &Name) -> bool {
+        match name.digest {
+            Some(digest) => digest == self.digest || digest == self.source_digest(),
+            None => self.name().is_some_and(|own| name.is(own)),
+        }
     }
 
     fn is_index(&self) -> bool {
         matches!(
             self.media_type.as_str(),
-            "application/vnd.oci.image.index.v1+json"
-                | "application/vnd.docker.distribution.manifest.list.v2+json"
+            media_type::OCI_INDEX | media_type::DOCKER_INDEX
         )
-    }
-
-    fn path(&self) -> String {
-        format!("blobs/sha256/{}", self.digest.hex())
     }
 }
 
-/// Finds an image by any of the names in `tags`, or the only one there is.
-pub(crate) fn find(place: &Place, tags: Option<&[String]>, platform: &Platform) -> Result<Source> {
-    let index = place
+/// The entries of a layout.
+pub(crate) fn index(place: &Place) -> Result<Index> {
+    let text = place
         .read("index.json", "index")?
         .ok_or_else(|| Error::NotAnImage {
             path: place.path().to_owned(),
             kind: "an OCI image layout",
             reason: "it has no index.json".to_owned(),
         })?;
-    let index: Index = json(&index, "index", place)?;
-    if index.schema_version > 2 {
-        return Err(broken(
-            "index",
-            place,
-            format!("its version is {}, not 2", index.schema_version),
-        ));
-    }
-    let all = index.manifests.unwrap_or_default();
-    let called: Vec<&Descriptor> = all
-        .iter()
-        .filter(|d| tags.is_none_or(|tags| tags.iter().any(|tag| d.is_called(tag))))
-        .collect();
+    Index::parse(&text, place.path())
+}
+
+/// Finds an image.
+pub(crate) fn find(place: &Place, wanted: Wanted<'_>, platform: &Platform) -> Result<Source> {
+    let all = index(place)?.manifests;
+    let descriptor = choose(place, &all, wanted, platform)?;
+    let (descriptor, manifest) = follow(place, descriptor.clone(), platform)?;
+    image(place, &descriptor, &manifest, platform)
+}
+
+/// The entry that is wanted.
+pub(crate) fn choose<'a>(
+    place: &Place,
+    all: &'a [Descriptor],
+    wanted: Wanted<'_>,
+    platform: &Platform,
+) -> Result<&'a Descriptor> {
+    let called: Vec<&Descriptor> = match wanted {
+        Wanted::Only => all.iter().collect(),
+        Wanted::Tag(tag) => all.iter().filter(|d| d.has_tag(tag)).collect(),
+        Wanted::Name(name) => {
+            let called: Vec<_> = all.iter().filter(|d| d.is_called(name)).collect();
+            match name.id_prefix() {
+                Some(prefix) if called.is_empty() => by_id(place, all, prefix, platform),
+                _ => called,
+            }
+        }
+        Wanted::Id(digest) => by_id(place, all, &digest.hex(), platform),
+    };
     let missing = || Error::NoSuchImage {
         path: place.path().to_owned(),
-        wanted: tags.and_then(|tags| tags.first().cloned()),
+        wanted: match wanted {
+            Wanted::Only => None,
+            Wanted::Tag(tag) => Some(tag.to_owned()),
+            Wanted::Name(name) => Some(name.typed.clone()),
+            Wanted::Id(digest) => Some(digest.to_string()),
+        },
         available: all
             .iter()
             .map(|d| d.name().map_or_else(|| d.digest.to_string(), str::to_owned))
             .collect(),
     };
-    let chosen = match called[..] {
-        [] => return Err(missing()),
-        [one] => one,
+    let fits = |d: &&&Descriptor| d.platform.as_ref().is_some_and(|p| platform.accepts(p));
+    match called[..] {
+        [] => Err(missing()),
+        [one] => Ok(one),
+        [first, ref rest @ ..] if rest.iter().all(|d| d.digest == first.digest) => Ok(first),
         _ => {
-            let mut fitting = called
-                .iter()
-                .filter(|d| d.platform().is_some_and(|p| platform.accepts(&p)));
-            match (fitting.next(), fitting.next(), tags) {
-                (Some(one), None, _) | (Some(one), Some(_), Some(_)) => one,
-                _ => return Err(missing()),
+            let mut fitting = called.iter().filter(fits);
+            match (fitting.next(), fitting.next(), wanted) {
+                (Some(one), None, _) | (Some(one), Some(_), Wanted::Tag(_) | Wanted::Name(_)) => {
+                    Ok(one)
+                }
+                _ => Err(missing()),
             }
         }
-    };
-    follow(place, chosen.clone(), platform)
+    }
+}
+
+/// The entries whose configuration or manifest has a digest that begins so.
+fn by_id<'a>(
+    place: &Place,
+    all: &'a [Descriptor],
+    prefix: &str,
+    platform: &Platform,
+) -> Vec<&'a Descriptor> {
+    let begins = |digest: Digest| digest.hex().starts_with(prefix);
+    all.iter()
+        .filter(|d| {
+            begins(d.digest)
+                || follow(place, (*d).clone(), platform).is_ok_and(|(own, manifest)| {
+                    begins(own.digest) || begins(manifest.config.digest)
+                })
+        })
+        .collect()
 }
 
 /// Follows indexes to the manifest for a platform.
-fn follow(place: &Place, mut descriptor: Descriptor, platform: &Platform) -> Result<Source> {
+pub(crate) fn follow(
+    place: &Place,
+    mut descriptor: Descriptor,
+    platform: &Platform,
+) -> Result<(Descriptor, Manifest)> {
     for _ in 0..=DEEPEST {
         let text = blob(place, &descriptor, "manifest")?;
-        if !descriptor.is_index() {
-            let manifest: Manifest = json(&text, "manifest", place)?;
-            if manifest.manifests.is_none() {
-                return image(place, &descriptor, manifest, platform);
+        let index = match Document::parse(&text, place.path())? {
+            Document::Index(index) => index,
+            Document::Manifest(_) if descriptor.is_index() => {
+                let reason = "a manifest is given as an index".to_owned();
+                return Err(broken("index", place.path(), reason));
             }
-        }
-        let index: Index = json(&text, "index", place)?;
-        let all = index.manifests.unwrap_or_default();
-        let fits = |d: &&Descriptor| d.platform().is_none_or(|p| platform.accepts(&p));
-        // An attestation beside the images has the platform unknown/unknown.
-        let exact = all
-            .iter()
-            .find(|d| d.platform().is_some_and(|p| p == *platform));
-        let Some(next) = exact.or_else(|| all.iter().find(fits)) else {
-            let available = all
-                .iter()
-                .filter_map(Descriptor::platform)
-                .map(|p| p.to_string())
-                .collect();
-            return Err(Error::Platform {
-                wanted: platform.to_string(),
-                available,
-            });
+            Document::Manifest(manifest) => return Ok((descriptor, manifest)),
         };
-        descriptor = next.clone();
+        descriptor = index.choose(platform)?.clone();
     }
     Err(Error::limit(
         "the number of indexes on the way to the image",
@@ -173,94 +182,53 @@ fn follow(place: &Place, mut descriptor: Descriptor, platform: &Platform) -> Res
 fn image(
     place: &Place,
     descriptor: &Descriptor,
-    manifest: Manifest,
+    manifest: &Manifest,
     platform: &Platform,
 ) -> Result<Source> {
-    if manifest.schema_version != 2 {
-        let what = format!("an image manifest of version {}", manifest.schema_version);
-        return Err(Error::Unsupported {
-            what,
-            remedy: ": convert the image with `skopeo copy`",
-        });
-    }
-    let Some(config) = manifest.config else {
-        return Err(broken(
-            "manifest",
-            place,
-            "it names no configuration".to_owned(),
-        ));
-    };
-    if !matches!(
-        config.media_type.as_str(),
-        "application/vnd.oci.image.config.v1+json"
-            | "application/vnd.docker.container.image.v1+json"
-    ) {
-        let what = format!(
-            "running an artifact that is not an image ({})",
-            config.media_type.escape_debug()
-        );
-        return Err(Error::Unsupported { what, remedy: "" });
-    }
-    let document = Document::parse(&blob(place, &config, "configuration")?, place.path())?;
+    manifest.check()?;
+    let config = &manifest.config;
+    let document = config::Document::parse(&blob(place, config, "configuration")?, place.path())?;
     if !platform.accepts(&document.platform) {
         return Err(Error::Platform {
             wanted: platform.to_string(),
             available: vec![document.platform.to_string()],
         });
     }
-    let layers = manifest.layers.unwrap_or_default();
-    if layers.len() != document.diff_ids.len() {
-        let reason = format!(
-            "it has {} layers, the configuration {}",
-            layers.len(),
-            document.diff_ids.len()
-        );
-        return Err(broken("manifest", place, reason));
-    }
-    let layers = layers
-        .into_iter()
-        .zip(&document.diff_ids)
-        .map(|(layer, &diff_id)| {
-            media_type(&layer.media_type)?;
-            Ok(SourceLayer {
-                diff_id,
-                digest: Some(layer.digest),
-                size: Some(layer.size),
-                name: layer.path(),
-            })
-        });
     Ok(Source {
-        layers: layers.collect::<Result<_>>()?,
+        layers: layers(manifest, &document, place.path())?,
         manifest_digest: Some(descriptor.digest),
         config_digest: config.digest,
         document,
     })
 }
 
-/// Refuses what is no layer. The compression is told by the content: converted images often have it wrong here.
-fn media_type(name: &str) -> Result<()> {
-    if name.contains("nondistributable") || name.contains(".foreign.") {
-        let what = "a layer that must not be distributed (it lies with its vendor)".to_owned();
-        return Err(Error::Unsupported { what, remedy: "" });
+/// The layers of a manifest, each with the digest of its tar stream, which the configuration has.
+pub(crate) fn layers(
+    manifest: &Manifest,
+    document: &config::Document,
+    from: &std::path::Path,
+) -> Result<Vec<SourceLayer>> {
+    if manifest.layers.len() != document.diff_ids.len() {
+        let reason = format!(
+            "it has {} layers, the configuration {}",
+            manifest.layers.len(),
+            document.diff_ids.len()
+        );
+        return Err(broken("manifest", from, reason));
     }
-    let known = [
-        "application/vnd.oci.image.layer.v1.tar",
-        "application/vnd.docker.image.rootfs.diff.tar",
-        "application/vnd.docker.image.rootfs.diff.tar.gzip",
-        "application/vnd.docker.image.rootfs.diff.tar.zstd",
-    ];
-    if known.contains(&name.split('+').next().unwrap_or_default()) {
-        Ok(())
-    } else {
-        Err(Error::Unsupported {
-            what: format!("a layer of type `{}`", name.escape_debug()),
-            remedy: "",
+    let layers = manifest.layers.iter().zip(&document.diff_ids);
+    Ok(layers
+        .map(|(layer, &diff_id)| SourceLayer {
+            diff_id,
+            digest: Some(layer.digest),
+            size: Some(layer.size),
+            name: layer.path(),
         })
-    }
+        .collect())
 }
 
 /// Reads a small blob and checks its size and digest.
-fn blob(place: &Place, descriptor: &Descriptor, what: &'static str) -> Result<Vec<u8>> {
+pub(crate) fn blob(place: &Place, descriptor: &Descriptor, what: &'static str) -> Result<Vec<u8>> {
     let text = place
         .read(&descriptor.path(), what)?
         .ok_or_else(|| Error::NotAnImage {
@@ -284,20 +252,4 @@ fn blob(place: &Place, descriptor: &Descriptor, what: &'static str) -> Result<Ve
         });
     }
     Ok(text)
-}
-
-pub(super) fn json<'a, T: Deserialize<'a>>(
-    text: &'a [u8],
-    what: &'static str,
-    place: &Place,
-) -> Result<T> {
-    serde_json::from_slice(text).map_err(|e| broken(what, place, e.to_string()))
-}
-
-fn broken(what: &'static str, place: &Place, reason: String) -> Error {
-    Error::Json {
-        what,
-        path: place.path().to_owned(),
-        reason,
-    }
 }

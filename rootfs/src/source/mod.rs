@@ -9,7 +9,7 @@ pub(crate) use place::Place;
 use crate::config::Document;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::unpack::Blob;
+use crate::unpack::{Blob, Section};
 
 /// An image found in a [`Place`]: its documents are checked, its layers still packed.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct SourceLayer {
 
 impl SourceLayer {
     /// Opens the layer's blob and checks its length.
-    pub(crate) fn open(&self, place: &Place) -> Result<Blob> {
+    pub(crate) fn open(&self, place: &Place) -> Result<Blob<'static>> {
         let part = place.open(&self.name)?.ok_or_else(|| Error::NotAnImage {
             path: place.path().to_owned(),
             kind: "a complete image",
@@ -47,10 +47,13 @@ impl SourceLayer {
             });
         }
         Ok(Blob {
-            file: part.file,
-            offset: part.offset,
             length: part.length,
             digest: self.digest,
+            source: Box::new(Section {
+                file: part.file,
+                offset: part.offset,
+                length: part.length,
+            }),
         })
     }
 }

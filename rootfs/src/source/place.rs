@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::manifest::LONGEST_DOCUMENT;
 use crate::merged::open_regular;
 use crate::unpack::Limits;
 use crate::unpack::tar::{Entry, Input, Kind, Reader};
@@ -198,11 +199,10 @@ impl Place {
 
     /// Reads a small file of the image whole.
     pub(crate) fn read(&self, name: &str, what: &'static str) -> Result<Option<Vec<u8>>> {
-        const LONGEST: u64 = 4 << 20;
         let Some(part) = self.open(name)? else {
             return Ok(None);
         };
-        if part.length > LONGEST {
+        if part.length > LONGEST_DOCUMENT {
             return Err(Error::limit(
                 format!("the size of the image's {what}"),
                 "4 MiB",

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Ownership, give, open_own, record};
+use super::lock::Lock;
+use super::{Ownership, open_own, record};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::merged::Merged;
 use crate::source::{Place, SourceLayer};
-use crate::unpack::{self, Beneath, Failure, How, Limits, remove};
+use crate::unpack::{self, Beneath, Blob, Failure, How, Limits, remove};
 
 /// A directory of layers.
 pub(crate) struct Layers {
@@ -94,7 +95,9 @@ impl Layers {
         let waiting: Mutex<BTreeSet<usize>> = Mutex::default();
         let attempt = |i: usize| -> Result<bool> {
             let lower: Option<Vec<PathBuf>> = lock(&shared)[..i].iter().cloned().collect();
-            match self.unpack(place, &layers[i], &names[i], lower.as_deref()) {
+            let layer = &layers[i];
+            let open = || layer.open(place);
+            match self.unpack(layer.diff_id, &names[i], lower.as_deref(), open) {
                 Ok(path) => lock(&shared)[i] = Some(path),
                 Err(Failure::NeedsLower) => return Ok(false),
                 Err(Failure::Error(error)) => return Err(error),
@@ -128,13 +131,35 @@ impl Layers {
         Ok(())
     }
 
-    /// Unpacks one layer, unless another process has done so by the time it is this one's turn.
-    fn unpack(
+    /// Unpacks one of an image's layers while its blob arrives. The blob comes back if the layer is there already.
+    ///
+    /// A layer that refers to those beneath it can only be unpacked above them: that is a [`Failure::NeedsLower`].
+    pub(crate) fn arrive<'a>(
         &self,
-        place: &Place,
-        layer: &SourceLayer,
+        layers: &[SourceLayer],
+        i: usize,
+        blob: Blob<'a>,
+    ) -> Result<Option<Blob<'a>>, Failure> {
+        let lower: Option<&[PathBuf]> = (i == 0).then_some(&[]);
+        let mut blob = Some(blob);
+        let open = || {
+            blob.take().ok_or_else(|| Error::NotAnImage {
+                path: self.dir.clone(),
+                kind: "a layer",
+                reason: "it was asked for twice".to_owned(),
+            })
+        };
+        self.unpack(layers[i].diff_id, &names(layers)[i], lower, open)?;
+        Ok(blob)
+    }
+
+    /// Unpacks one layer, unless another process has done so by the time it is this one's turn.
+    fn unpack<'a>(
+        &self,
+        diff_id: Digest,
         names: &Names,
         lower: Option<&[PathBuf]>,
+        open: impl FnOnce() -> Result<Blob<'a>>,
     ) -> Result<PathBuf, Failure> {
         let lock = self.lock(&names.shared, FlockOperation::LockExclusive)?;
         if let Some(path) = self.find(names) {
@@ -145,7 +170,7 @@ impl Layers {
         let at = |doing| move |e: Errno| Error::io(doing, &self.dir, e);
         remove::tree(self.fd.as_fd(), part.as_bytes())
             .map_err(at("remove a layer left half unpacked in"))?;
-        let result = self.fill(place, layer, lower, &part).and_then(|unpacked| {
+        let result = self.fill(diff_id, open, lower, &part).and_then(|unpacked| {
             let name = if unpacked.used_beneath {
                 &names.above
             } else {
@@ -167,10 +192,10 @@ impl Layers {
         result
     }
 
-    fn fill(
+    fn fill<'a>(
         &self,
-        place: &Place,
-        layer: &SourceLayer,
+        diff_id: Digest,
+        open: impl FnOnce() -> Result<Blob<'a>>,
         lower: Option<&[PathBuf]>,
         part: &str,
     ) -> Result<unpack::Unpacked, Failure> {
@@ -179,7 +204,7 @@ impl Layers {
             let path = &path;
             move |e: Errno| Error::io(doing, path, e)
         };
-        let blob = layer.open(place)?;
+        let blob = open()?;
         let mode = Mode::from_raw_mode(0o755);
         rustix::fs::mkdirat(&self.fd, part, mode).map_err(at("make"))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -201,7 +226,7 @@ impl Layers {
             limits: self.limits,
             beneath,
         };
-        unpack::layer(&blob, layer.diff_id, root, how)
+        unpack::layer(blob, diff_id, root, how)
     }
 
     /// Removes what crashed processes left half unpacked: that which nobody holds the lock of.
@@ -227,42 +252,8 @@ impl Layers {
         }
     }
 
-    /// Takes a layer's lock, by the file that stands for it.
     fn lock(&self, name: &str, how: FlockOperation) -> Result<Lock> {
-        let file = format!(".{name}.lock");
-        let fail = |e: Errno| Error::io("take the lock", &self.dir.join(&file), e);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        loop {
-            let fd = rustix::fs::openat(&self.fd, &file, flags, Mode::RUSR | Mode::WUSR)
-                .map_err(fail)?;
-            match rustix::fs::flock(&fd, how) {
-                Err(Errno::INTR) => continue,
-                result => result.map_err(fail)?,
-            }
-            let held = rustix::fs::fstat(&fd).map_err(fail)?;
-            // Who held it before has removed it: then others may already wait for another file of that name.
-            match rustix::fs::statat(&self.fd, &file, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => {
-                    give(&self.dir.join(&file), &self.dir).map_err(fail)?;
-                    return Ok(Lock { file, _fd: fd });
-                }
-                Ok(_) | Err(Errno::NOENT) => {}
-                Err(e) => return Err(fail(e)),
-            }
-        }
-    }
-}
-
-/// A layer's lock, held until dropped.
-struct Lock {
-    file: String,
-    _fd: OwnedFd,
-}
-
-impl Lock {
-    /// Removes the file while the lock is held, and lets go.
-    fn remove(self, dir: &OwnedFd) {
-        let _ = rustix::fs::unlinkat(dir, &self.file, AtFlags::empty());
+        Lock::take(&self.fd, &self.dir, name, how)
     }
 }
 

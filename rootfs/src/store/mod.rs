@@ -1,7 +1,8 @@
 //! The store: unpacked layers, and what is remembered of the images they came from.
 //!
 //! ```text
-//! images/                  an OCI image layout: images that have no other home
+//! images/                  an OCI image layout: images that have a name here
+//! partial/                 blobs that are arriving
 //! layers/<diff-id>/        a layer whose files belong to the caller (Ownership::Caller)
 //! layers-kept/<diff-id>/   a layer whose files belong to whom the archive says (Ownership::Kept)
 //! records/                 one small file per resolved reference: what a second run reads instead of the image
@@ -14,7 +15,11 @@
 //! Layers are not flushed to disk one by one, as other tools do not either: after a power failure a layer written in the seconds
 //! before it is to be removed and unpacked again.
 
+mod images;
+mod intake;
 mod layers;
+mod layout;
+mod lock;
 mod record;
 
 use std::fs::File;
@@ -24,6 +29,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+pub use self::images::Stored;
+pub use self::intake::{Incoming, Intake, Open, Taken};
 use self::layers::Layers;
 use self::record::{Identity, Key};
 use crate::config::ImageConfig;
@@ -32,7 +39,8 @@ use crate::image::{Image, Layer};
 use crate::merged::open_regular;
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::source::{Place, Source, docker, layout};
+use crate::source::layout::{Wanted, find};
+use crate::source::{Place, Source, docker};
 use crate::unpack::Limits;
 use crate::users::Users;
 
@@ -45,7 +53,17 @@ pub enum Ownership {
     Kept,
 }
 
-/// A directory of unpacked layers, private to its user.
+impl Ownership {
+    /// Where the layers of a store lie that are unpacked so.
+    pub(crate) fn directory(self) -> &'static str {
+        match self {
+            Self::Caller => "layers",
+            Self::Kept => "layers-kept",
+        }
+    }
+}
+
+/// A directory of images and unpacked layers, private to its user.
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
@@ -117,129 +135,103 @@ impl Store {
             Reference::Directory(path) => prepared(path),
             Reference::OciLayout { dir, tag } => {
                 let dir = absolute(dir)?;
-                let tags = tag.as_ref().map(std::slice::from_ref);
-                self.remembered(
-                    "oci",
-                    &dir,
-                    tag.as_deref(),
-                    platform,
-                    ownership,
-                    Some("index.json"),
-                    |_| {
-                        let place = Place::directory(&dir)?;
-                        let source = layout::find(&place, tags, platform)?;
-                        Ok((place, source))
-                    },
-                )
+                let wanted = tag.as_deref().map_or(Wanted::Only, Wanted::Tag);
+                let key = Key::new("oci", &dir, tag.as_deref(), platform, ownership);
+                self.remembered(&key, &dir.join("index.json"), ownership, |_| {
+                    let place = Place::directory(&dir)?;
+                    let source = find(&place, wanted, platform)?;
+                    Ok((place, source))
+                })
             }
             Reference::OciArchive { file, tag } => {
                 let file = absolute(file)?;
-                let tags = tag.as_ref().map(std::slice::from_ref);
-                self.remembered(
-                    "oci-archive",
-                    &file,
-                    tag.as_deref(),
-                    platform,
-                    ownership,
-                    None,
-                    |open| {
-                        let place =
-                            Place::archive(&file, open, &self.made("records")?, &self.limits)?;
-                        let source = layout::find(&place, tags, platform)?;
-                        Ok((place, source))
-                    },
-                )
+                let wanted = tag.as_deref().map_or(Wanted::Only, Wanted::Tag);
+                let key = Key::new("oci-archive", &file, tag.as_deref(), platform, ownership);
+                self.remembered(&key, &file, ownership, |open| {
+                    let place = self.archive(&file, open)?;
+                    let source = find(&place, wanted, platform)?;
+                    Ok((place, source))
+                })
             }
             Reference::DockerArchive { file, reference } => {
                 let file = absolute(file)?;
                 let tag = reference.as_deref();
-                self.remembered(
-                    "docker-archive",
-                    &file,
-                    tag,
-                    platform,
-                    ownership,
-                    None,
-                    |open| {
-                        let place =
-                            Place::archive(&file, open, &self.made("records")?, &self.limits)?;
-                        let source = docker::find(&place, tag, platform)?;
-                        Ok((place, source))
-                    },
-                )
-            }
-            Reference::Registry(name) => {
-                let dir = self.dir.join("images");
-                let full = name.to_string();
-                let unknown = || Error::NotInStore { name: full.clone() };
-                let tags = [name.typed.clone(), full.clone()];
-                let found = self.remembered(
-                    "store",
-                    &dir,
-                    Some(&full),
-                    platform,
-                    ownership,
-                    Some("index.json"),
-                    |_| {
-                        let place = Place::directory(&dir)?;
-                        let source = layout::find(&place, Some(&tags), platform)?;
-                        Ok((place, source))
-                    },
-                );
-                found.map_err(|error| match error {
-                    Error::NoSuchImage { .. } => unknown(),
-                    Error::Io {
-                        ref path,
-                        ref source,
-                        ..
-                    } if path.starts_with(&dir)
-                        && source.kind() == std::io::ErrorKind::NotFound =>
-                    {
-                        unknown()
-                    }
-                    error => error,
+                let key = Key::new("docker-archive", &file, tag, platform, ownership);
+                self.remembered(&key, &file, ownership, |open| {
+                    let place = self.archive(&file, open)?;
+                    let source = docker::find(&place, tag, platform)?;
+                    Ok((place, source))
                 })
             }
+            Reference::Registry(name) => self.stored(Wanted::Name(name), platform, ownership),
+            Reference::Id(id) => self.stored(Wanted::Id(*id), platform, ownership),
         }
     }
 
-    /// Resolves through the record of an earlier time, else by `find`, which is given the file opened.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are what a record is keyed by"
-    )]
-    fn remembered(
+    /// An image of the store's own layout.
+    fn stored(
         &self,
-        kind: &str,
-        path: &Path,
-        tag: Option<&str>,
+        wanted: Wanted<'_>,
         platform: &Platform,
         ownership: Ownership,
-        index: Option<&str>,
+    ) -> Result<Image> {
+        let dir = self.dir.join("images");
+        // As it was typed too: the beginning of an id would complete to a name.
+        let (name, key) = match wanted {
+            Wanted::Name(name) => (name.to_string(), format!("{name} {}", name.typed)),
+            Wanted::Id(id) => (id.to_string(), id.to_string()),
+            Wanted::Tag(tag) => (tag.to_owned(), tag.to_owned()),
+            Wanted::Only => (String::new(), String::new()),
+        };
+        let key = Key::new("store", &dir, Some(&key), platform, ownership);
+        let found = self.remembered(&key, &dir.join("index.json"), ownership, |_| {
+            let place = Place::directory(&dir)?;
+            let source = find(&place, wanted, platform)?;
+            Ok((place, source))
+        });
+        found.map_err(|error| match error {
+            Error::NoSuchImage { .. } => Error::NotInStore { name },
+            Error::Io {
+                ref path,
+                ref source,
+                ..
+            } if path.starts_with(&dir) && source.kind() == std::io::ErrorKind::NotFound => {
+                Error::NotInStore { name }
+            }
+            error => error,
+        })
+    }
+
+    fn archive(&self, file: &Path, open: File) -> Result<Place> {
+        Place::archive(file, open, &self.made("records")?, &self.limits)
+    }
+
+    /// Resolves through the record of an earlier time, else by `find`, which is given the file opened.
+    /// `file` is what tells whether the record still holds: the archive, or a layout's index.json.
+    fn remembered(
+        &self,
+        key: &Key,
+        file: &Path,
+        ownership: Ownership,
         find: impl FnOnce(File) -> Result<(Place, Source)>,
     ) -> Result<Image> {
-        let key = Key::new(kind, path, tag, platform, ownership);
-        let file = index.map_or_else(|| path.to_owned(), |index| path.join(index));
         let records = self.dir.join("records");
-        if let Some(image) = record::read(&records, &key, &file, &self.layers_dir(ownership)) {
+        if let Some(image) = record::read(&records, key, file, &self.layers_dir(ownership)) {
             return Ok(image);
         }
         // The identity is taken before the content is read: what changes meanwhile makes the record stale.
-        let opened = open_image(&file)?;
-        let identity = Identity::of(&opened).map_err(|e| Error::io("look at", &file, e))?;
+        let opened = open_image(file)?;
+        let identity = Identity::of(&opened).map_err(|e| Error::io("look at", file, e))?;
         let (place, source) = find(opened)?;
         let image = self.unpack(&place, source, ownership)?;
         if let Some(identity) = identity {
-            record::write(&self.made("records")?, &key, &identity, &image)?;
+            record::write(&self.made("records")?, key, &identity, &image)?;
         }
         Ok(image)
     }
 
     fn layers_dir(&self, ownership: Ownership) -> PathBuf {
-        self.dir.join(match ownership {
-            Ownership::Caller => "layers",
-            Ownership::Kept => "layers-kept",
-        })
+        self.dir.join(ownership.directory())
     }
 
     /// Unpacks what is missing of an image.
@@ -257,11 +249,8 @@ impl Store {
                 reason: "it has no layers".to_owned(),
             });
         }
-        let name = match ownership {
-            Ownership::Caller => "layers",
-            Ownership::Kept => "layers-kept",
-        };
-        let store = Layers::new(self.made(name)?, ownership, self.limits)?;
+        let dir = self.made(ownership.directory())?;
+        let store = Layers::new(dir, ownership, self.limits)?;
         let unpacked = store.ensure(place, &source.layers)?;
         let mut notes = Vec::new();
         let mut layers: Vec<Layer> = Vec::new();

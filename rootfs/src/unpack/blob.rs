@@ -13,33 +13,53 @@ use crate::error::{Error, Result};
 /// Bytes read from the file at once: few calls, and the buffer stays in the second-level cache.
 const READ: usize = 256 << 10;
 
-/// Where a blob lies: a whole file, or a part of an archive that is read in place.
-#[derive(Debug)]
-pub(crate) struct Blob {
-    pub file: File,
-    pub offset: u64,
+/// A blob that is to be read from its first byte to its last.
+pub(crate) struct Blob<'a> {
+    pub source: Box<dyn Read + 'a>,
+    /// Bytes it must have.
     pub length: u64,
     /// What the bytes must hash to; none where the source promises nothing (docker archives).
     pub digest: Option<Digest>,
 }
 
+/// A part of a file, read by position: an archive is read in place by several threads.
+pub(crate) struct Section {
+    pub file: File,
+    pub offset: u64,
+    pub length: u64,
+}
+
+impl Read for Section {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.length).unwrap_or(usize::MAX);
+        let most = most.min(out.len());
+        let count = self.file.read_at(&mut out[..most], self.offset)?;
+        self.offset += count as u64;
+        self.length -= count as u64;
+        Ok(count)
+    }
+}
+
 /// The bytes of a blob, hashed as they pass.
 pub(crate) struct Bytes<'a> {
-    blob: &'a Blob,
+    blob: Blob<'a>,
     read: u64,
+    /// Of the buffer, `position..filled` is still to be consumed.
     buffer: Vec<u8>,
     position: usize,
+    filled: usize,
     hasher: Option<Sha256>,
 }
 
 impl<'a> Bytes<'a> {
-    pub(crate) fn new(blob: &'a Blob) -> Self {
+    pub(crate) fn new(blob: Blob<'a>) -> Self {
         Self {
-            blob,
             read: 0,
             buffer: Vec::new(),
             position: 0,
+            filled: 0,
             hasher: blob.digest.map(|_| Sha256::new()),
+            blob,
         }
     }
 
@@ -52,8 +72,7 @@ impl<'a> Bytes<'a> {
     pub(crate) fn finish(mut self) -> Result<()> {
         let read_error = |e| Error::io("read the blob in", "the image".as_ref(), e);
         while !self.fill_buf().map_err(read_error)?.is_empty() {
-            let rest = self.buffer.len() - self.position;
-            self.consume(rest);
+            self.position = self.filled;
         }
         if self.read != self.blob.length {
             return Err(Error::SizeMismatch {
@@ -88,27 +107,29 @@ impl Read for Bytes<'_> {
 
 impl BufRead for Bytes<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.position == self.buffer.len() {
-            let left = usize::try_from(self.blob.length - self.read).unwrap_or(READ);
-            self.buffer.resize(READ.min(left), 0);
-            self.position = 0;
+        if self.position == self.filled {
+            if self.buffer.is_empty() {
+                let length = usize::try_from(self.blob.length).unwrap_or(READ);
+                // At least one byte, to see a blob that is longer than it should be.
+                self.buffer.resize(READ.min(length.saturating_add(1)), 0);
+            }
+            (self.position, self.filled) = (0, 0);
             let count = loop {
-                match self
-                    .blob
-                    .file
-                    .read_at(&mut self.buffer, self.blob.offset + self.read)
-                {
+                match self.blob.source.read(&mut self.buffer) {
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                     result => break result?,
                 }
             };
-            self.buffer.truncate(count);
+            self.filled = count;
             self.read += count as u64;
+            if self.read > self.blob.length {
+                return Err(io::Error::other("it is longer than the image says"));
+            }
             if let Some(hasher) = &mut self.hasher {
-                hasher.update(&self.buffer);
+                hasher.update(&self.buffer[..count]);
             }
         }
-        Ok(&self.buffer[self.position..])
+        Ok(&self.buffer[self.position..self.filled])
     }
 
     fn consume(&mut self, count: usize) {
@@ -118,13 +139,13 @@ impl BufRead for Bytes<'_> {
 
 /// The tar stream in a blob, whatever its compression; told by the first bytes, as media types are often wrong.
 pub(crate) enum Stream<'a> {
-    Plain(Bytes<'a>),
+    Plain(Box<Bytes<'a>>),
     Gzip(Box<MultiGzDecoder<Bytes<'a>>>),
     Zstd(Box<zstd::Decoder<'static, Bytes<'a>>>),
 }
 
 impl<'a> Stream<'a> {
-    pub(crate) fn new(blob: &'a Blob) -> Result<Self> {
+    pub(crate) fn new(blob: Blob<'a>) -> Result<Self> {
         let read_error = |e| Error::io("read the blob in", "the image".as_ref(), e);
         let mut bytes = Bytes::new(blob);
         let unsupported = |name: &str| {
@@ -143,7 +164,7 @@ impl<'a> Stream<'a> {
             }
             [b'B', b'Z', b'h', ..] => unsupported("bzip2"),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => unsupported("xz"),
-            _ => Ok(Self::Plain(bytes)),
+            _ => Ok(Self::Plain(Box::new(bytes))),
         }
     }
 
@@ -157,7 +178,7 @@ impl<'a> Stream<'a> {
 
     pub(crate) fn into_blob(self) -> Bytes<'a> {
         match self {
-            Self::Plain(bytes) => bytes,
+            Self::Plain(bytes) => *bytes,
             Self::Gzip(decoder) => decoder.into_inner(),
             Self::Zstd(decoder) => decoder.finish(),
         }

@@ -22,7 +22,7 @@ use std::os::fd::OwnedFd;
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::Mode;
 
-pub(crate) use blob::{Blob, Stream};
+pub(crate) use blob::{Blob, Bytes, Section, Stream};
 pub(crate) use directories::Beneath;
 pub(crate) use fault::Fault;
 pub use limits::Limits;
@@ -68,7 +68,7 @@ pub(crate) struct How<'a> {
 
 /// Unpacks `blob`, whose tar stream has the digest `diff_id`, into the empty directory `root`.
 pub(crate) fn layer(
-    blob: &Blob,
+    blob: Blob<'_>,
     diff_id: Digest,
     root: OwnedFd,
     how: How<'_>,
@@ -110,7 +110,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-fn inflate(blob: &Blob, pipe: &Pipe, limits: &Limits, name: &str) -> Result<()> {
+fn inflate(blob: Blob<'_>, pipe: &Pipe, limits: &Limits, name: &str) -> Result<()> {
     let mut ending = Ending(pipe, true);
     let mut stream = Stream::new(blob)?;
     let mut total = 0_u64;
