@@ -3,6 +3,8 @@
 mod caller;
 mod cli;
 mod data;
+mod diagnosis;
+mod doctor;
 mod dry_run;
 mod failure;
 #[allow(dead_code)] // Verbs take it into use one by one.

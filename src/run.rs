@@ -20,7 +20,7 @@ use crate::failure::{Failure, printable, reason};
 use crate::request::{Request, Userns};
 use crate::resolve::{self, Place, Resolved, Source, host::HostTree};
 use crate::verb::print;
-use crate::{data, dry_run, policy};
+use crate::{data, diagnosis, dry_run, policy};
 
 /// Runs a command in a new sandbox and returns its exit code.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
@@ -246,10 +246,7 @@ fn execute(request: &Request, ready: &Ready) -> Result<u8, Failure> {
             if matches!(error.exit_code(), 126 | 127) {
                 cidfile.keep();
             }
-            Err(
-                Failure::new(error.to_string(), error.advice().unwrap_or_default())
-                    .with_code(error.exit_code()),
-            )
+            Err(diagnosis::failure(&error))
         }
     }
 }

@@ -8,7 +8,7 @@ use clap::{ArgMatches, Command};
 
 use crate::cli::render;
 use crate::failure::{EXIT_PALISADE, Failure, reason};
-use crate::{manual, policy, run};
+use crate::{doctor, manual, policy, run};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
 pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
@@ -16,6 +16,7 @@ pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
     let result = match verb.to_str() {
         Some("run") => run::main(args),
         Some("policy") => matched(render::policy_verb(), verb, args, &policy::main),
+        Some("doctor") => matched(render::doctor_verb(), verb, args, &doctor::main),
         Some("completions") => {
             matched(render::completions_verb(), verb, args, &manual::completions)
         }

@@ -115,6 +115,24 @@ impl Error {
         }
     }
 
+    /// Whether something around palisade may be what refused: [`crate::probe`] can tell what.
+    pub fn may_be_refused(&self) -> bool {
+        match self {
+            Self::IdMap { .. } | Self::InitLost(_) => true,
+            Self::Launch { errno, .. } | Self::Setup { errno, .. } => matches!(
+                errno,
+                Errno::EPERM
+                    | Errno::EACCES
+                    | Errno::ENOSYS
+                    | Errno::ENOSPC
+                    | Errno::EUSERS
+                    | Errno::EOPNOTSUPP
+                    | Errno::EINVAL
+            ),
+            _ => false,
+        }
+    }
+
     /// What the user can do now, where that is known.
     pub fn advice(&self) -> Option<String> {
         match self {

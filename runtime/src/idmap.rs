@@ -205,7 +205,7 @@ fn turn(
 }
 
 /// An id mapping of the runtime-spec.
-fn id_mapping(container: u32, host: u32, size: u32) -> LinuxIdMapping {
+pub(crate) fn id_mapping(container: u32, host: u32, size: u32) -> LinuxIdMapping {
     LinuxIdMappingBuilder::default()
         .container_id(container)
         .host_id(host)
@@ -261,27 +261,49 @@ fn run_helper(
             "{program} is not installed (package uidmap); --userns=single needs no helper"
         ),
     })?;
-    let output = Command::new(&path)
-        .arg(pid.to_string())
-        .args(lines(maps).split_whitespace())
-        .env_clear()
-        .output()
-        .map_err(|error| Error::IdMap {
-            what,
-            detail: format!("run {}: {error}", path.display()),
-        })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::IdMap {
+    let lines = lines(maps);
+    let said = ask_helper(&path, pid, lines.split_whitespace()).map_err(|error| Error::IdMap {
         what,
-        detail: format!(
-            "{}: {}; --userns=single needs no helper",
-            path.display(),
-            said.trim()
-        ),
-    })
+        detail: format!("run {}: {error}", path.display()),
+    })?;
+    match said {
+        None => Ok(()),
+        Some(said) => Err(Error::IdMap {
+            what,
+            detail: format!(
+                "{}: {said}; --userns=single needs no helper",
+                path.display()
+            ),
+        }),
+    }
+}
+
+/// What the helper complained of, if it failed.
+fn ask_helper<S: AsRef<std::ffi::OsStr>>(
+    path: &Path,
+    pid: i32,
+    words: impl IntoIterator<Item = S>,
+) -> std::io::Result<Option<String>> {
+    let output = Command::new(path)
+        .arg(pid.to_string())
+        .args(words)
+        .env_clear()
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    Ok((!output.status.success()).then(|| said.trim().to_owned()))
+}
+
+/// For a probe: the helper `program` on process `pid` with a map's numbers.
+pub(crate) fn run_map_helper(
+    program: &str,
+    pid: i32,
+    words: impl IntoIterator<Item = String>,
+) -> std::io::Result<()> {
+    let path = helper(program).ok_or(std::io::ErrorKind::NotFound)?;
+    match ask_helper(&path, pid, words)? {
+        None => Ok(()),
+        Some(said) => Err(std::io::Error::other(said)),
+    }
 }
 
 /// Where a helper program is installed, if it is.

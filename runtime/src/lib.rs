@@ -17,6 +17,7 @@ mod launch;
 mod mount;
 mod plan;
 mod prepare;
+pub mod probe;
 mod readback;
 mod root;
 mod sandbox;

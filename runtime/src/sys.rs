@@ -97,6 +97,17 @@ pub(crate) fn vfork<F: FnMut() -> c_int>(stack: &mut [u8], body: &mut F) -> Resu
     Errno::result(result)
 }
 
+/// fork(2): none in the child, which runs on a copy of the caller's memory, the child's process id in the parent.
+///
+/// The caller must have one thread, or the child may do only what is async-signal-safe.
+pub(crate) fn fork() -> Result<Option<i32>> {
+    // SAFETY: with one thread the child's copy of memory is whole.
+    match Errno::result(unsafe { libc::fork() })? {
+        0 => Ok(None),
+        pid => Ok(Some(pid)),
+    }
+}
+
 /// Ends this process at once, running no destructor and no exit handler.
 pub(crate) fn exit_now(status: c_int) -> ! {
     // SAFETY: _exit(2) is always safe; it does not return.

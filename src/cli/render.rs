@@ -3,6 +3,8 @@
 
 use clap::{Arg, ArgAction, Command, ValueHint, builder::PossibleValuesParser};
 
+use palisade_policies::Tier;
+
 use super::options::{Opt, Take};
 use super::run;
 
@@ -43,6 +45,7 @@ pub fn tree() -> Command {
         .arg_required_else_help(true)
         .subcommand(run_verb())
         .subcommand(policy_verb())
+        .subcommand(doctor_verb())
         .subcommand(completions_verb())
         .subcommand(man_verb())
 }
@@ -95,6 +98,29 @@ pub fn policy_verb() -> Command {
                 .about("Say what the second policy allows more or less than the first; exit code 1 if they differ")
                 .arg(policy("A name or a file"))
                 .arg(Arg::new("OTHER").required(true).help("A name or a file").value_hint(ValueHint::AnyPath)),
+        )
+}
+
+/// `palisade doctor`.
+pub fn doctor_verb() -> Command {
+    Command::new("doctor")
+        .about(
+            "Try out what this machine can give, and say what blocks the rest and how to cure it",
+        )
+        .after_help("Exit code: 0 when the tier can be had, 1 when it cannot")
+        .arg(
+            Arg::new("require")
+                .long("require")
+                .value_name("TIER")
+                .value_parser(PossibleValuesParser::new(Tier::WORDS))
+                .help("The tier that the exit code is about [default: full]")
+                .hide_possible_values(true),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print it as JSON (docs/doctor.md)"),
         )
 }
 

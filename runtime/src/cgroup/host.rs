@@ -109,6 +109,19 @@ impl Host {
     }
 }
 
+/// How control groups are laid out on this host, in a few words.
+pub fn layout() -> &'static str {
+    match Host::find() {
+        Err(_) => "cannot be told",
+        Ok(host) => match (host.unified.is_some(), host.v1.is_empty()) {
+            (true, true) => "v2",
+            (true, false) => "v1 and v2 (hybrid)",
+            (false, false) => "v1",
+            (false, true) => "none mounted",
+        },
+    }
+}
+
 fn below(root: &Path, path: &str) -> PathBuf {
     let path = path.trim_start_matches('/');
     if path.is_empty() {

@@ -38,6 +38,7 @@ use oci_spec::runtime::LinuxResources;
 pub use abandoned::remove_abandoned;
 pub use error::{Error, Obstacle};
 pub use fallback::{Rlimit, fallback_rlimits};
+pub use host::layout;
 pub use limits::Limits;
 pub use record::Record;
 pub use usage::Usage;
