@@ -47,6 +47,17 @@ impl Capabilities {
         *self == Self::default()
     }
 
+    /// The sets with the right to change ids added to the permitted one, and if `used` to the effective one.
+    pub(crate) fn with_ids(&self, used: bool) -> CapabilitySets {
+        let ids =
+            1 << caps::Capability::CAP_SETUID.index() | 1 << caps::Capability::CAP_SETGID.index();
+        CapabilitySets {
+            effective: self.sets.effective | if used { ids } else { 0 },
+            permitted: self.sets.permitted | ids,
+            inheritable: self.sets.inheritable,
+        }
+    }
+
     /// Drops from the bounding set, by number up to the first the kernel does not know, all that is not kept.
     pub(crate) fn drop_bounding(&self) -> Result<(), Failure<'static>> {
         const WHAT: &CStr = c"(bounding set)";
@@ -80,9 +91,9 @@ impl Capabilities {
             .or_fail(Step::Credentials, c"(securebits)")
     }
 
-    /// Sets effective, permitted and inheritable, then the ambient set.
-    pub(crate) fn apply(&self) -> Result<(), Failure<'static>> {
-        sys::capset(self.sets).or_fail(Step::Credentials, c"(capset)")?;
+    /// Sets effective, permitted and inheritable to `sets`, then the ambient set.
+    pub(crate) fn apply(&self, sets: CapabilitySets) -> Result<(), Failure<'static>> {
+        sys::capset(sets).or_fail(Step::Credentials, c"(capset)")?;
         if self.is_empty() {
             return Ok(());
         }

@@ -74,6 +74,10 @@ fn confine<'s>(start: &Start<'s>) -> Result<(), Failure<'s>> {
         ..
     } = *start;
     nix::unistd::setsid().or_fail(Step::Fork, c"(session)")?;
+    if prepared.keeps_right_to_change_ids() {
+        // PID 1 has kept it for commands that join.
+        sys::capset(prepared.capabilities.sets).or_fail(Step::Credentials, c"(capset)")?;
+    }
     if command.terminal {
         sys::control_terminal(stdio.stdin.as_fd())
             .or_fail(Step::Terminal, c"(controlling terminal)")?;

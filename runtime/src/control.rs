@@ -213,6 +213,14 @@ pub(crate) enum Kind {
     Failed,
     /// What was read back differs from the Plan; the text says in what.
     Differs,
+    /// A joined command cannot be had; the text says why.
+    Refused,
+    /// To PID 1: the connection of a command that joins comes with this record.
+    Join,
+    /// To a keeper: `value` is a signal for the command.
+    Signal,
+    /// To a keeper: end the command's whole tree.
+    Kill,
 }
 
 impl Record {
@@ -257,6 +265,10 @@ impl Record {
             3 => Kind::Exited,
             4 => Kind::Failed,
             5 => Kind::Differs,
+            6 => Kind::Refused,
+            7 => Kind::Join,
+            8 => Kind::Signal,
+            9 => Kind::Kill,
             _ => return None,
         };
         let value = i32::from_ne_bytes([header[4], header[5], header[6], header[7]]);

@@ -71,6 +71,9 @@ pub enum Error {
     /// What the kernel reports about the finished set-up differs from the Plan.
     #[error("the sandbox is not as planned: {0}")]
     NotAsPlanned(String),
+    /// A command cannot join as it is asked to.
+    #[error("{0}")]
+    Refused(String),
     /// Limits could not be set.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),

@@ -7,15 +7,19 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
+use nix::pty::Winsize;
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::chdir;
 
 use crate::command::{self, Start};
 use crate::control::{self, Kind, Record, Step};
 use crate::failure::{Failure, Try};
+use crate::join::keeper::Door;
 use crate::landlock::PreparedLandlock;
 use crate::mount::{self, Tree};
-use crate::prepare::{Prepared, PreparedFile, PreparedRoot};
+use crate::prepare::{Prepared, PreparedFile, PreparedPath, PreparedRoot};
 use crate::root::{self, RootTrees};
 use crate::sandbox::Stdio;
 use crate::sys;
@@ -44,10 +48,11 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
             ruleset: inside.ruleset.as_ref().map(AsFd::as_fd),
             proc: inside.proc.as_ref().map(AsFd::as_fd),
         };
-        command::start(&start, &mut init.stack)
+        let command = command::start(&start, &mut init.stack)?;
+        Ok((command, inside))
     });
-    let command = match started {
-        Ok(command) => command,
+    let (command, inside) = match started {
+        Ok(started) => started,
         Err(failure) => {
             let record = Record::failed(failure.step, failure.errno, failure.subject.to_bytes());
             let _ = control::send(init.control.as_fd(), &record, None);
@@ -58,14 +63,14 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     if command.record.kind != Kind::Started {
         sys::exit_now(125);
     }
+    let door = Door::new(init.prepared, inside, init.stack);
     // Nothing of the host and no end of a pipe stays open here: a reader of the command's output sees its end.
-    let control = control.unsigned_abs();
-    let _ = control
-        .checked_sub(1)
-        .map(|below| sys::close_range(0, below, 0));
-    let _ = sys::close_range(control + 1, u32::MAX, 0);
+    let _ = match &door {
+        Some(door) => door.close_all_but(init.control.as_fd()),
+        None => sys::close_all_but(&mut [control]),
+    };
     sys::release_program();
-    supervise(init.control.as_fd(), command.pid)
+    supervise(init.control.as_fd(), command.pid, door)
 }
 
 /// What the finished sandbox's commands are started with.
@@ -74,6 +79,8 @@ pub(crate) struct Inside {
     pub(crate) proc: Option<OwnedFd>,
     /// Its Landlock rules, where it has any.
     pub(crate) ruleset: Option<OwnedFd>,
+    /// The signals that reach PID 1, where it has more to wait for.
+    pub(crate) signals: Option<SignalFd>,
 }
 
 /// Everything that is done before the command's process exists.
@@ -113,7 +120,7 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
         // A sandbox without network is whole even where loopback cannot be brought up.
         let _ = sys::loopback_up();
     }
-    enter_working_directory(prepared)?;
+    enter_working_directory(&prepared.command.cwd)?;
     umask(Mode::from_bits_truncate(prepared.umask));
     if let Some(view) = &prepared.view {
         view.stay()?;
@@ -125,7 +132,17 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
         .as_ref()
         .map(PreparedLandlock::ruleset)
         .transpose()?;
-    Ok(Inside { proc, ruleset })
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = prepared
+        .joinable
+        .then(|| SignalFd::with_flags(&SigSet::all(), flags))
+        .transpose()
+        .or_fail(Step::ProcessFlags, c"(signals)")?;
+    Ok(Inside {
+        proc,
+        ruleset,
+        signals,
+    })
 }
 
 /// Builds the tree that the command will see, and makes it the root.
@@ -254,25 +271,39 @@ fn open_terminal(
     prepared: &Prepared,
     control: BorrowedFd<'_>,
 ) -> Result<Stdio, Failure<'static>> {
-    let open = || {
-        let master = tree.open(c"dev/pts/ptmx", OFlag::O_RDWR | OFlag::O_NOCTTY)?;
-        let slave = sys::terminal_peer(master.as_fd())?;
-        if let Some(size) = &prepared.command.console_size {
-            crate::terminal::set_window_size(&master, size)?;
-        }
-        control::send(
-            control,
-            &Record::new(Kind::Terminal, 0, 0, b""),
-            Some(master.as_fd()),
-        )?;
-        Ok(slave)
-    };
-    let slave: OwnedFd = open().or_fail(Step::Terminal, c"/dev/pts/ptmx")?;
+    let size = prepared.command.console_size.as_ref();
+    let slave = tree
+        .open(c"dev/pts/ptmx", OFlag::O_RDWR | OFlag::O_NOCTTY)
+        .and_then(|master| hand_over_terminal(&master, size, control))
+        .or_fail(Step::Terminal, c"/dev/pts/ptmx")?;
     if let Some(dev) = prepared.dev_links {
         tree.console(dev, slave.as_fd())?;
     }
+    thrice(slave)
+}
+
+/// Gives the other side a terminal's master, and returns the end that is the command's.
+pub(crate) fn hand_over_terminal(
+    master: &OwnedFd,
+    size: Option<&Winsize>,
+    control: BorrowedFd<'_>,
+) -> nix::Result<OwnedFd> {
+    let slave = sys::terminal_peer(master.as_fd())?;
+    if let Some(size) = size {
+        crate::terminal::set_window_size(master, size)?;
+    }
+    control::send(
+        control,
+        &Record::new(Kind::Terminal, 0, 0, b""),
+        Some(master.as_fd()),
+    )?;
+    Ok(slave)
+}
+
+/// One terminal as all three standard streams.
+pub(crate) fn thrice(terminal: OwnedFd) -> Result<Stdio, Failure<'static>> {
     let copy = || {
-        slave.try_clone().map_err(|_| Failure {
+        terminal.try_clone().map_err(|_| Failure {
             step: Step::Terminal,
             errno: Errno::EMFILE,
             subject: c"",
@@ -281,13 +312,13 @@ fn open_terminal(
     Ok(Stdio {
         stdin: copy()?,
         stdout: copy()?,
-        stderr: slave,
+        stderr: terminal,
     })
 }
 
 /// CVE-2024-21626: a working directory outside the root would be a way out of it.
-fn enter_working_directory(prepared: &Prepared) -> Result<(), Failure<'_>> {
-    let subject = prepared.command.cwd.path.as_c_str();
+pub(crate) fn enter_working_directory(cwd: &PreparedPath) -> Result<(), Failure<'_>> {
+    let subject = cwd.path.as_c_str();
     chdir(c"/").or_fail(Step::WorkingDirectory, c"/")?;
     chdir(subject).or_fail(Step::WorkingDirectory, subject)?;
     let mut buffer = [0_u8; libc::PATH_MAX as usize];
@@ -315,7 +346,12 @@ fn drop_privileges(prepared: &Prepared) -> Result<(), Failure<'_>> {
         sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0).or_fail(Step::Credentials, c"(keepcaps)")?;
     }
     prepared.identity.assume()?;
-    capabilities.apply()?;
+    // For commands that join as another user. Nothing that is executed inherits the right to it.
+    capabilities.apply(if prepared.keeps_right_to_change_ids() {
+        capabilities.with_ids(false)
+    } else {
+        capabilities.sets
+    })?;
     if prepared.no_new_privileges {
         sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
             .or_fail(Step::ProcessFlags, c"(no_new_privs)")?;
@@ -339,7 +375,7 @@ fn stay_bound_to_supervisor(control: BorrowedFd<'_>) -> Result<(), Failure<'stat
 
 /// Reaps what ends and passes on every signal, until the command ends. Then PID 1 ends, and the kernel with it
 /// everything that is left in the sandbox (pid_namespaces(7)).
-fn supervise(control: BorrowedFd<'_>, command: i32) -> ! {
+fn supervise(control: BorrowedFd<'_>, command: i32, mut door: Option<Door<'_>>) -> ! {
     loop {
         // Before waiting for a signal: a child may have ended before the first wait.
         loop {
@@ -355,7 +391,11 @@ fn supervise(control: BorrowedFd<'_>, command: i32) -> ! {
                 Err(_) => sys::exit_now(125),
             }
         }
-        match sys::next_signal() {
+        let signal = match &mut door {
+            Some(door) => door.next_signal(control),
+            None => sys::next_signal(),
+        };
+        match signal {
             Ok(libc::SIGCHLD) | Err(_) => {}
             // What a terminal sends to its foreground group reaches the command's group.
             Ok(signal @ (libc::SIGINT | libc::SIGQUIT)) => sys::kill(-command, signal),

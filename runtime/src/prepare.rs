@@ -64,6 +64,8 @@ pub(crate) struct Prepared {
     /// How many seccomp filters the caller itself runs under.
     pub(crate) inherited_filters: u64,
     pub(crate) ignored_signals: Vec<i32>,
+    /// Whether further commands may join the sandbox.
+    pub(crate) joinable: bool,
     pub(crate) command: PreparedCommand,
 }
 
@@ -112,7 +114,7 @@ pub(crate) struct PreparedScratch {
 }
 
 /// A path inside the sandbox, relative to its root, with the names that lead to it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PreparedPath {
     /// Without the leading slash; `.` for the root itself.
     pub(crate) path: CString,
@@ -265,6 +267,7 @@ impl Prepared {
             custom_seccomp: plan.custom_seccomp,
             inherited_filters: inherited.filters,
             ignored_signals: inherited.ignored_signals,
+            joinable: plan.joinable,
             command: PreparedCommand {
                 uid: process.user().uid(),
                 gid: process.user().gid(),
@@ -284,6 +287,12 @@ impl Prepared {
     /// Whether PID 1 must wait for the supervisor before it may go on.
     pub(crate) fn needs_supervisor(&self) -> bool {
         self.identity.mapped_by_supervisor() || self.joins_cgroup
+    }
+
+    /// Whether PID 1 keeps the right to change ids, for commands that join as another user: in a user namespace of more
+    /// than one id.
+    pub(crate) fn keeps_right_to_change_ids(&self) -> bool {
+        self.joinable && self.identity.mapped_by_supervisor()
     }
 
     /// Why the host's abstract UNIX sockets would be in reach, if they are: they belong to the network namespace, and

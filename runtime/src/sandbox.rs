@@ -1,6 +1,7 @@
 //! A running sandbox, seen from its supervisor.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -152,31 +153,23 @@ impl Sandbox {
             }
             Kind::Started => Ok(Some(Event::Started(Protections::parse(record.text())))),
             Kind::Exited => Ok(Some(Event::Exited(Exit::from_wait_status(record.value)))),
-            Kind::Differs => Err(Error::NotAsPlanned(text(&record))),
-            Kind::Failed => Err(self.failure(&record)),
+            _ => Err(failure(&self.program, &record)),
         }
     }
 
-    fn failure(&self, record: &Record) -> Error {
-        let errno = Errno::from_raw(record.value);
-        let subject = text(record);
-        match Step::from_number(record.step) {
-            Some(Step::Exec) if matches!(errno, Errno::ENOENT | Errno::ENOTDIR) => {
-                Error::NotFound {
-                    program: self.program.clone(),
-                    interpreter: Some(subject).filter(|s| !s.is_empty()),
-                }
-            }
-            Some(Step::Exec) => Error::NotExecutable {
-                program: self.program.clone(),
+    /// Lets a command join: `connection` is what [`Joined::new`](crate::Joined::new) made for it, here or in another
+    /// process that is trusted as much as this one. Only after [`Event::Started`], and where the plan is joinable.
+    ///
+    /// # Errors
+    /// Never because the sandbox has ended: the connection is closed then.
+    pub fn admit(&self, connection: BorrowedFd<'_>) -> Result<(), Error> {
+        let record = Record::new(Kind::Join, 0, 0, b"");
+        match control::send(self.control.as_fd(), &record, Some(connection)) {
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Error::Launch {
+                action: "pass a command on to the sandbox".into(),
                 errno,
-            },
-            Some(step) => Error::Setup {
-                subject: step.shown(subject),
-                step,
-                errno,
-            },
-            None => Error::InitLost(format!("it reported an unknown step {}", record.step)),
+            }),
         }
     }
 
@@ -268,13 +261,40 @@ impl Drop for Sandbox {
 
 impl Protections {
     /// From lines `name value` separated by newlines.
-    fn parse(text: &[u8]) -> Self {
+    pub(crate) fn parse(text: &[u8]) -> Self {
         let lines = String::from_utf8_lossy(text)
             .lines()
             .filter_map(|line| line.split_once(' '))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         Self { lines }
+    }
+}
+
+/// What a record says that tells of no success.
+pub(crate) fn failure(program: &Path, record: &Record) -> Error {
+    let errno = Errno::from_raw(record.value);
+    let subject = text(record);
+    match record.kind {
+        Kind::Differs => return Error::NotAsPlanned(subject),
+        Kind::Refused => return Error::Refused(subject),
+        _ => {}
+    }
+    match Step::from_number(record.step) {
+        Some(Step::Exec) if matches!(errno, Errno::ENOENT | Errno::ENOTDIR) => Error::NotFound {
+            program: program.to_owned(),
+            interpreter: Some(subject).filter(|s| !s.is_empty()),
+        },
+        Some(Step::Exec) => Error::NotExecutable {
+            program: program.to_owned(),
+            errno,
+        },
+        Some(step) => Error::Setup {
+            subject: step.shown(subject),
+            step,
+            errno,
+        },
+        None => Error::InitLost(format!("it reported an unknown step {}", record.step)),
     }
 }
 

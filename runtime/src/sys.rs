@@ -280,6 +280,19 @@ pub(crate) fn close_range(first: c_uint, last: c_uint, flags: c_uint) -> Result<
     done(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })
 }
 
+/// Closes every descriptor but these (close_range(2)); negative numbers stand for none.
+pub(crate) fn close_all_but(keep: &mut [RawFd]) -> Result<()> {
+    keep.sort_unstable();
+    let mut first = 0;
+    for number in keep.iter().filter_map(|fd| c_uint::try_from(*fd).ok()) {
+        if number > first {
+            close_range(first, number - 1, 0)?;
+        }
+        first = number + 1;
+    }
+    close_range(first, c_uint::MAX, 0)
+}
+
 /// The three 64-bit sets of capset(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CapabilitySets {
@@ -490,7 +503,8 @@ pub(crate) fn execve(path: &CStr, argv: &Pointers, envp: &Pointers) -> Errno {
 /// A NULL-terminated array of C strings that it owns.
 pub(crate) struct Pointers(
     Vec<*const libc::c_char>,
-    #[allow(dead_code, reason = "keeps the strings alive")] Vec<std::ffi::CString>,
+    // What the pointers point to.
+    Vec<std::ffi::CString>,
 );
 
 impl Pointers {
@@ -501,6 +515,10 @@ impl Pointers {
             .chain([std::ptr::null()])
             .collect();
         Self(pointers, strings)
+    }
+
+    pub(crate) fn strings(&self) -> &[std::ffi::CString] {
+        &self.1
     }
 }
 
@@ -653,6 +671,14 @@ pub(crate) fn landlock_abi() -> Result<i32> {
 
 /// The most descriptors that one message can carry (SCM_MAX_FD of the kernel).
 pub(crate) const MOST_DESCRIPTORS: usize = 253;
+
+/// Sends one byte and these descriptors, for [`receive_go`].
+pub(crate) fn send_go(socket: BorrowedFd<'_>, descriptors: &[RawFd]) -> Result<()> {
+    let byte = [std::io::IoSlice::new(&[1])];
+    let rights = [nix::sys::socket::ControlMessage::ScmRights(descriptors)];
+    let flags = nix::sys::socket::MsgFlags::MSG_NOSIGNAL;
+    nix::sys::socket::sendmsg::<()>(socket.as_raw_fd(), &byte, &rights, flags, None).map(drop)
+}
 
 /// Waits for one byte and the descriptors that come with it; puts them into `into` in order and returns their number,
 /// or none when the other side is gone. Allocates nothing.

@@ -1,0 +1,498 @@
+//! The process that stands between PID 1 and one joined command: a copy of PID 1, made for this command alone.
+//!
+//! It has what PID 1 has: every namespace, the cgroup, no capability (but the right to change ids, where the sandbox has
+//! more than one), no_new_privs, and it is not dumpable. Unlike PID 1 it may allocate: its one thread is the only user
+//! of its memory.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::Winsize;
+use nix::sys::signalfd::{SignalFd, siginfo};
+use nix::sys::stat::{Mode, fstat, major, minor};
+use nix::sys::statfs::fstatfs;
+
+use super::joined::usage_text;
+use super::request::{JoinCommand, User};
+use crate::command::{self, Start};
+use crate::control::{self, Kind, Record, Step};
+use crate::failure::{Failure, Try};
+use crate::idmap::Map;
+use crate::init::{self, Inside};
+use crate::prepare::{self, Prepared, PreparedCommand, PreparedPath};
+use crate::sandbox::Stdio;
+use crate::{Error, sys};
+
+/// What PID 1 keeps for the commands that join.
+pub(crate) struct Door<'a> {
+    prepared: &'a Prepared,
+    inside: Inside,
+    signals: SignalFd,
+    /// Stack of a command's process until it executes.
+    stack: Vec<u8>,
+}
+
+impl<'a> Door<'a> {
+    /// None where nobody may join.
+    pub(crate) fn new(prepared: &'a Prepared, mut inside: Inside, stack: Vec<u8>) -> Option<Self> {
+        let signals = inside.signals.take()?;
+        Some(Self {
+            prepared,
+            inside,
+            signals,
+            stack,
+        })
+    }
+
+    /// Closes every other descriptor.
+    pub(crate) fn close_all_but(&self, more: BorrowedFd<'_>) -> nix::Result<()> {
+        let number = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        sys::close_all_but(&mut [
+            number(&self.inside.proc),
+            number(&self.inside.ruleset),
+            self.signals.as_fd().as_raw_fd(),
+            more.as_raw_fd(),
+        ])
+    }
+
+    /// In PID 1: waits for a signal, and makes a keeper for each connection that the supervisor hands in meanwhile.
+    pub(crate) fn next_signal(&mut self, control: BorrowedFd<'_>) -> nix::Result<i32> {
+        loop {
+            let mut fds = [
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(control, PollFlags::POLLIN),
+            ];
+            poll(&mut fds, PollTimeout::NONE)?;
+            let came = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+            let (signal, handed) = (came(&fds[0]), came(&fds[1]));
+            if handed {
+                match control::receive(control) {
+                    Ok(Some((record, Some(connection)))) if record.kind == Kind::Join => {
+                        self.keep(connection);
+                    }
+                    // The supervisor is gone, and its death signal under way.
+                    Ok(None) | Err(Errno::ECONNRESET) => sys::exit_now(125),
+                    _ => {}
+                }
+            }
+            if signal && let Some(info) = self.signals.read_signal()? {
+                return Ok(number(&info));
+            }
+        }
+    }
+
+    fn keep(&mut self, connection: OwnedFd) {
+        match sys::clone3(0, None) {
+            Ok(sys::Cloned::Child) => self.live(connection),
+            Ok(sys::Cloned::Parent { .. }) => {}
+            Err(errno) => {
+                let record = Record::failed(Step::Fork, errno, b"");
+                let _ = control::send(connection.as_fd(), &record, None);
+            }
+        }
+    }
+
+    /// The whole life of a keeper.
+    fn live(&mut self, connection: OwnedFd) -> ! {
+        let kept = self
+            .close_all_but(connection.as_fd())
+            .or_fail(Step::Stdio, c"(close the rest)")
+            .map_err(Refusal::from)
+            .and_then(|()| self.start(connection.as_fd()));
+        match kept {
+            Ok(started) => self.watch(started, connection),
+            Err(refusal) => {
+                let _ = control::send(connection.as_fd(), &refusal.0, None);
+                sys::exit_now(125)
+            }
+        }
+    }
+
+    /// Reads the request and starts the command as PID 1 started the first.
+    fn start(&mut self, connection: BorrowedFd<'_>) -> Result<Kept, Refusal> {
+        sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)
+            .or_fail(Step::ProcessFlags, c"(child subreaper)")?;
+        nix::unistd::setsid().or_fail(Step::ProcessFlags, c"(session)")?;
+        let mut received = [const { None }; 4];
+        loop {
+            match sys::receive_go(connection, &mut received) {
+                Err(Errno::EINTR) => {}
+                result => break result.map(drop).or_fail(Step::Sync, c"(request)")?,
+            }
+        }
+        let [Some(request), Some(input), Some(output), Some(errors)] = received else {
+            Err(Errno::EBADMSG).or_fail(Step::Sync, c"(request)")?
+        };
+        let mut stdio = Stdio {
+            stdin: input,
+            stdout: output,
+            stderr: errors,
+        };
+        let request = JoinCommand::read(request.as_fd()).or_fail(Step::Sync, c"(request)")?;
+        let prepared = self.prepared;
+        let command = prepare(prepared, &request)?;
+        assume(prepared, request.user.as_ref())?;
+        init::enter_working_directory(&command.cwd).map_err(Refusal::from)?;
+        if command.terminal {
+            stdio = open_terminal(&command, connection)?;
+        }
+        let start = Start {
+            prepared,
+            command: &command,
+            stdio: &stdio,
+            ruleset: self.inside.ruleset.as_ref().map(AsFd::as_fd),
+            proc: self.inside.proc.as_ref().map(AsFd::as_fd),
+        };
+        let started = command::start(&start, &mut self.stack)?;
+        if started.record.kind != Kind::Started {
+            return Err(Refusal(Box::new(started.record)));
+        }
+        // The keeper holds no end of a pipe open: a reader of the command's output sees its end.
+        drop(stdio);
+        control::send(connection, &started.record, None).or_fail(Step::Sync, c"")?;
+        let at = request
+            .timeout
+            .and_then(|limit| Instant::now().checked_add(limit));
+        Ok(Kept {
+            pid: started.pid,
+            detached: request.detached,
+            limit: at.map(|at| (at, Act::Stop(request.stop_signal, request.stop_timeout))),
+            timed_out: false,
+            ended: None,
+        })
+    }
+
+    /// Until the command has ended.
+    fn watch(&self, mut kept: Kept, connection: OwnedFd) -> ! {
+        let mut connection = Some(connection);
+        loop {
+            // Before waiting: a child may have ended before.
+            while let Ok(Some((pid, status, usage))) = sys::wait4(-1, libc::WNOHANG) {
+                kept.reaped(pid, status, &usage);
+            }
+            if kept.ended.is_some() {
+                break;
+            }
+            match self.wait(&kept, connection.as_ref()) {
+                Event::Signal => {
+                    if let Ok(Some(info)) = self.signals.read_signal() {
+                        kept.pass_on(number(&info));
+                    }
+                }
+                Event::Limit => kept.enforce(self.proc()),
+                Event::Caller => {
+                    let said = connection
+                        .as_ref()
+                        .map_or(Ok(None), |c| control::receive(c.as_fd()));
+                    match said {
+                        Ok(Some((record, _))) if record.kind == Kind::Signal => {
+                            kept.pass_on(record.value);
+                        }
+                        Ok(Some((record, _))) if record.kind == Kind::Kill => {
+                            kept.end_all(self.proc());
+                        }
+                        Ok(Some(_)) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+                        // The caller is gone.
+                        _ if kept.detached => connection = None,
+                        _ => {
+                            kept.end_all(self.proc());
+                            sys::exit_now(0);
+                        }
+                    }
+                }
+            }
+        }
+        if kept.timed_out {
+            // What the command left in the background had its time as well.
+            kept.end_all(self.proc());
+        }
+        if let (Some(connection), Some((status, usage))) = (&connection, &kept.ended) {
+            let record = Record::new(Kind::Exited, kept.timed_out.into(), *status, usage);
+            let _ = control::send(connection.as_fd(), &record, None);
+        }
+        sys::exit_now(0)
+    }
+
+    fn wait(&self, kept: &Kept, connection: Option<&OwnedFd>) -> Event {
+        let signals = self.signals.as_fd();
+        let caller = connection.map_or(signals, AsFd::as_fd);
+        let mut fds = [
+            PollFd::new(signals, PollFlags::POLLIN),
+            PollFd::new(caller, PollFlags::POLLIN),
+        ];
+        let fds = &mut fds[..=usize::from(connection.is_some())];
+        loop {
+            let timeout = kept.limit.map_or(PollTimeout::NONE, |(at, _)| left(at));
+            let polled = poll(fds, timeout);
+            let came = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+            if polled.is_ok() {
+                if came(&fds[0]) {
+                    return Event::Signal;
+                }
+                if fds.get(1).is_some_and(came) {
+                    return Event::Caller;
+                }
+            }
+            if kept.limit.is_some_and(|(at, _)| at <= Instant::now()) {
+                return Event::Limit;
+            }
+        }
+    }
+
+    fn proc(&self) -> Option<BorrowedFd<'_>> {
+        self.inside.proc.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// What a keeper has to do next.
+enum Event {
+    Signal,
+    Limit,
+    Caller,
+}
+
+/// What the time limit does next.
+#[derive(Clone, Copy)]
+enum Act {
+    /// Send this signal to the command, and give it so long.
+    Stop(i32, Duration),
+    /// End its tree.
+    Kill,
+}
+
+/// A command that runs.
+struct Kept {
+    pid: i32,
+    detached: bool,
+    limit: Option<(Instant, Act)>,
+    timed_out: bool,
+    /// Its wait status and what it used.
+    ended: Option<(i32, [u8; 16])>,
+}
+
+impl Kept {
+    fn reaped(&mut self, pid: i32, status: i32, usage: &libc::rusage) {
+        if pid == self.pid {
+            self.ended = Some((status, usage_text(usage)));
+            self.limit = None;
+        }
+    }
+
+    /// A signal for the command; what a terminal sends to its foreground group reaches the command's group.
+    fn pass_on(&self, signal: i32) {
+        match signal {
+            libc::SIGCHLD => {}
+            libc::SIGINT | libc::SIGQUIT => sys::kill(-self.pid, signal),
+            signal => sys::kill(self.pid, signal),
+        }
+    }
+
+    fn enforce(&mut self, proc: Option<BorrowedFd<'_>>) {
+        self.timed_out = true;
+        match self.limit.take() {
+            Some((_, Act::Stop(signal, patience))) => {
+                sys::kill(self.pid, signal);
+                let at = Instant::now().checked_add(patience);
+                self.limit = at.map(|at| (at, Act::Kill));
+            }
+            _ => self.end_all(proc),
+        }
+    }
+
+    /// Ends every descendant, also those that made themselves daemons: a child that dies leaves its own children to the
+    /// keeper, which is their reaper. Only children are killed, whose process ids nobody else can have got meanwhile.
+    fn end_all(&mut self, proc: Option<BorrowedFd<'_>>) {
+        loop {
+            if self.ended.is_none() {
+                sys::kill(self.pid, libc::SIGKILL);
+            }
+            if let Some(proc) = proc {
+                for child in children(proc) {
+                    sys::kill(child, libc::SIGKILL);
+                }
+            } else if self.ended.is_some() {
+                // Nothing tells who the others are.
+                return;
+            }
+            match sys::wait4(-1, 0) {
+                Ok(Some((pid, status, usage))) => self.reaped(pid, status, &usage),
+                Err(Errno::EINTR) | Ok(None) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Process ids of this process's children, from the sandbox's own procfs (proc_pid_stat(5)).
+fn children(proc: BorrowedFd<'_>) -> Vec<i32> {
+    let own = nix::unistd::getpid().as_raw();
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let Ok(mut entries) = openat(proc, c".", flags, Mode::empty()).and_then(Dir::from_fd) else {
+        return Vec::new();
+    };
+    let numbers = entries.iter().filter_map(|entry| {
+        let entry = entry.ok()?;
+        entry.file_name().to_str().ok()?.parse::<i32>().ok()
+    });
+    numbers
+        .filter(|pid| parent(proc, *pid) == Some(own))
+        .collect()
+}
+
+fn parent(proc: BorrowedFd<'_>, pid: i32) -> Option<i32> {
+    let path = format!("{pid}/stat");
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(proc, path.as_str(), flags, Mode::empty()).ok()?;
+    let mut buffer = [0; 512];
+    let length = nix::unistd::read(&file, &mut buffer).ok()?;
+    parent_in(&buffer[..length])
+}
+
+/// The fourth field; the second, the name in parentheses, may hold anything.
+fn parent_in(stat: &[u8]) -> Option<i32> {
+    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(&stat[name_ends + 1..])
+        .ok()?
+        .split_ascii_whitespace();
+    fields.nth(1)?.parse().ok()
+}
+
+/// The command, with what the request does not say taken from the sandbox's first.
+fn prepare(prepared: &Prepared, request: &JoinCommand) -> Result<PreparedCommand, Refusal> {
+    let first = &prepared.command;
+    let env = request.environment(first.envp.strings());
+    let args: Vec<_> = request.args.iter().map(AsRef::as_ref).collect();
+    let (uid, gid) = match &request.user {
+        Some(user) => (user.uid, user.gid),
+        None => (first.uid, first.gid),
+    };
+    let made = || -> Result<PreparedCommand, Error> {
+        Ok(PreparedCommand {
+            uid,
+            gid,
+            cwd: match &request.cwd {
+                Some(cwd) => PreparedPath::new("working directory", cwd)?,
+                None => first.cwd.clone(),
+            },
+            terminal: request.terminal.is_some(),
+            console_size: request.terminal.map(|(rows, columns)| Winsize {
+                ws_row: rows,
+                ws_col: columns,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            }),
+            candidates: prepare::candidates(&env, &args)?,
+            argv: prepare::strings("argument", &args)?,
+            envp: prepare::strings("environment variable", &env)?,
+        })
+    };
+    made().map_err(|error| Refusal::because(&error.to_string()))
+}
+
+/// Takes the command's ids, and lets go of the right to.
+fn assume(prepared: &Prepared, user: Option<&User>) -> Result<(), Refusal> {
+    let own = &prepared.identity;
+    let other =
+        user.filter(|user| (user.uid, user.gid, &user.groups) != (own.uid, own.gid, &own.groups));
+    if let Some(user) = other {
+        if !prepared.keeps_right_to_change_ids() {
+            // With one id there are no groups to choose either (user_namespaces(7)).
+            if matches!(own.map, Map::Own { .. }) && (user.uid, user.gid) == (own.uid, own.gid) {
+                return Ok(prepared.capabilities.apply(prepared.capabilities.sets)?);
+            }
+            return Err(Refusal::because(&format!(
+                "user {}:{} does not exist in this sandbox, which has the ids {}:{} alone",
+                user.uid, user.gid, own.uid, own.gid
+            )));
+        }
+        let set = prepared.capabilities.with_ids(true);
+        sys::capset(set).or_fail(Step::Credentials, c"(capset)")?;
+        if !prepared.capabilities.is_empty() {
+            sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0).or_fail(Step::Credentials, c"(keepcaps)")?;
+        }
+        sys::setgroups(&user.groups)
+            .and_then(|()| sys::set_ids(user.uid, user.gid))
+            .map_err(|errno| {
+                Refusal::because(&format!(
+                    "user {}:{} of the sandbox: {}",
+                    user.uid,
+                    user.gid,
+                    errno.desc()
+                ))
+            })?;
+        // A change of ids has set it anew (prctl(2)).
+        sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).or_fail(Step::ProcessFlags, c"(dumpable)")?;
+    }
+    Ok(prepared.capabilities.apply(prepared.capabilities.sets)?)
+}
+
+/// A terminal from the sandbox's own devpts. That is still where it was mounted, as nobody inside may mount; to be sure,
+/// no link is followed and what was opened is looked at (CVE-2025-52565).
+fn open_terminal(
+    command: &PreparedCommand,
+    connection: BorrowedFd<'_>,
+) -> Result<Stdio, Failure<'static>> {
+    const DEVPTS: i64 = 0x1cd1;
+    let open = || {
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let master = openat2(AT_FDCWD, c"/dev/pts/ptmx", how)?;
+        let device = fstat(&master)?.st_rdev;
+        if (major(device), minor(device)) != (5, 2)
+            || fstatfs(&master)?.filesystem_type().0 != DEVPTS
+        {
+            return Err(Errno::ENOTTY);
+        }
+        init::hand_over_terminal(&master, command.console_size.as_ref(), connection)
+    };
+    let slave = open().or_fail(Step::Terminal, c"/dev/pts/ptmx")?;
+    init::thrice(slave)
+}
+
+/// How long poll(2) may wait for `at`.
+fn left(at: Instant) -> PollTimeout {
+    let left = at.saturating_duration_since(Instant::now());
+    // Rounded up, or the last millisecond would be spent looking.
+    let milliseconds = left.as_micros().div_ceil(1000).min(i32::MAX as u128);
+    PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
+}
+
+fn number(info: &siginfo) -> i32 {
+    info.ssi_signo.try_into().unwrap_or_default()
+}
+
+/// Why there is no command, as the caller is told.
+struct Refusal(Box<Record>);
+
+impl Refusal {
+    fn because(text: &str) -> Self {
+        Self(Box::new(Record::new(Kind::Refused, 0, 0, text.as_bytes())))
+    }
+}
+
+impl From<Failure<'_>> for Refusal {
+    fn from(failure: Failure<'_>) -> Self {
+        Self(Box::new(Record::failed(
+            failure.step,
+            failure.errno,
+            failure.subject.to_bytes(),
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parent_in;
+
+    #[test]
+    fn a_parent_is_found_behind_any_name() {
+        assert_eq!(parent_in(b"12 (sh) S 7 12 12 0"), Some(7));
+        assert_eq!(parent_in(b"12 (a) R 1 (b)) T 9 12"), Some(9));
+        assert_eq!(parent_in(b"12"), None);
+    }
+}

@@ -1,0 +1,286 @@
+//! What to run, from the caller to the keeper: numbers, then strings, in a file in memory.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
+use nix::sys::uio::pread;
+
+use crate::Error;
+use crate::prepare::{PreparedPath, c_string};
+
+/// A further command for a running sandbox. What is not said here is as it was for the sandbox's first command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JoinCommand {
+    /// The program and its arguments. At least one.
+    pub args: Vec<OsString>,
+    /// Variables `NAME=VALUE`, added to those of the sandbox's first command or in their place.
+    pub env: Vec<OsString>,
+    /// The working directory; none for the first command's.
+    pub cwd: Option<PathBuf>,
+    /// Another user than the first command's; only in a sandbox that has more than one id.
+    pub user: Option<User>,
+    /// Rows and columns of a terminal of its own; none for no terminal.
+    pub terminal: Option<(u16, u16)>,
+    /// Whether the command goes on when the caller is gone. Else its whole tree is ended then.
+    pub detached: bool,
+    /// Time limit, in whole milliseconds.
+    pub timeout: Option<Duration>,
+    /// Signal number that asks the command to stop at its time limit.
+    pub stop_signal: i32,
+    /// How long it then has before its whole tree is ended.
+    pub stop_timeout: Duration,
+}
+
+/// Ids inside the sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// Longer requests are refused: execve(2) takes no more than this by far.
+const LONGEST: usize = 16 << 20;
+
+/// Bits of the first number.
+const DETACHED: u32 = 1;
+const TERMINAL: u32 = 2;
+const USER: u32 = 4;
+const LIMITED: u32 = 8;
+const DIRECTORY: u32 = 16;
+
+impl JoinCommand {
+    /// The request as a file in memory.
+    pub(crate) fn file(&self) -> Result<OwnedFd, Error> {
+        let failed = |errno| Error::Launch {
+            action: "pass the command on".into(),
+            errno,
+        };
+        let bytes = self.encode()?;
+        let file = memfd_create(c"request", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let written = nix::unistd::write(&file, rest).map_err(failed)?;
+            rest = &rest[written..];
+        }
+        Ok(file)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, Error> {
+        if self.args.is_empty() {
+            return Err(Error::Unsupported {
+                what: "an empty command".into(),
+                why: "name one to run in the sandbox".into(),
+            });
+        }
+        let mut flags = 0;
+        for (bit, set) in [
+            (DETACHED, self.detached),
+            (TERMINAL, self.terminal.is_some()),
+            (USER, self.user.is_some()),
+            (LIMITED, self.timeout.is_some()),
+            (DIRECTORY, self.cwd.is_some()),
+        ] {
+            flags |= if set { bit } else { 0 };
+        }
+        let milliseconds =
+            |time: Duration| u32::try_from(time.as_millis().max(1)).unwrap_or(u32::MAX);
+        let (rows, columns) = self.terminal.unwrap_or_default();
+        let user = self.user.clone().unwrap_or_default();
+        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let mut bytes = Vec::with_capacity(256);
+        for number in [
+            flags,
+            user.uid,
+            user.gid,
+            u32::from(rows) << 16 | u32::from(columns),
+            self.timeout.map_or(0, milliseconds),
+            self.stop_signal.cast_unsigned(),
+            milliseconds(self.stop_timeout),
+            count(user.groups.len()),
+            count(self.args.len()),
+            count(self.env.len()),
+        ]
+        .iter()
+        .chain(&user.groups)
+        {
+            bytes.extend_from_slice(&number.to_ne_bytes());
+        }
+        let mut push = |what, value: &OsStr| -> Result<(), Error> {
+            bytes.extend_from_slice(c_string(what, value)?.as_bytes_with_nul());
+            Ok(())
+        };
+        if let Some(cwd) = &self.cwd {
+            PreparedPath::new("working directory", cwd)?;
+            push("working directory", cwd.as_os_str())?;
+        }
+        for arg in &self.args {
+            push("argument", arg)?;
+        }
+        for variable in &self.env {
+            push("environment variable", variable)?;
+        }
+        if bytes.len() > LONGEST {
+            return Err(Error::Launch {
+                action: "pass the command on".into(),
+                errno: Errno::E2BIG,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// The request in a file that [`JoinCommand::file`] made.
+    pub(crate) fn read(file: BorrowedFd<'_>) -> nix::Result<Self> {
+        let size = usize::try_from(fstat(file.as_fd())?.st_size).map_err(|_| Errno::EBADMSG)?;
+        if size > LONGEST {
+            return Err(Errno::E2BIG);
+        }
+        let mut bytes = vec![0; size];
+        let mut done = 0;
+        while done < size {
+            match pread(
+                file,
+                &mut bytes[done..],
+                done.try_into().unwrap_or_default(),
+            )? {
+                0 => return Err(Errno::EBADMSG),
+                length => done += length,
+            }
+        }
+        Self::decode(&bytes).ok_or(Errno::EBADMSG)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let mut number = || {
+            let (head, tail) = rest.split_at_checked(4)?;
+            rest = tail;
+            Some(u32::from_ne_bytes(head.try_into().ok()?))
+        };
+        let flags = number()?;
+        let (uid, gid, size) = (number()?, number()?, number()?);
+        let (timeout, stop_signal, stop_timeout) = (number()?, number()?, number()?);
+        let (groups, args, env) = (number()?, number()?, number()?);
+        let groups = (0..groups).map(|_| number()).collect::<Option<_>>()?;
+        let mut string = || {
+            let end = rest.iter().position(|byte| *byte == 0)?;
+            let (string, tail) = rest.split_at(end);
+            rest = &tail[1..];
+            Some(OsString::from_vec(string.to_vec()))
+        };
+        let cwd = if flags & DIRECTORY != 0 {
+            Some(PathBuf::from(string()?))
+        } else {
+            None
+        };
+        let args = (0..args).map(|_| string()).collect::<Option<Vec<_>>>()?;
+        let env = (0..env).map(|_| string()).collect::<Option<Vec<_>>>()?;
+        let short = |number: u32| u16::try_from(number & 0xffff).unwrap_or_default();
+        let time = |number: u32| Duration::from_millis(number.into());
+        (rest.is_empty() && !args.is_empty()).then_some(Self {
+            args,
+            env,
+            cwd,
+            user: (flags & USER != 0).then_some(User { uid, gid, groups }),
+            terminal: (flags & TERMINAL != 0).then_some((short(size >> 16), short(size))),
+            detached: flags & DETACHED != 0,
+            timeout: (flags & LIMITED != 0).then_some(time(timeout)),
+            stop_signal: stop_signal.cast_signed(),
+            stop_timeout: time(stop_timeout),
+        })
+    }
+
+    /// `base` with the variables of this command added, each in the place of one with the same name.
+    pub(crate) fn environment(&self, base: &[CString]) -> Vec<OsString> {
+        let mut env: Vec<OsString> = base
+            .iter()
+            .map(|variable| OsStr::from_bytes(variable.to_bytes()).to_owned())
+            .collect();
+        for variable in &self.env {
+            let name = name(variable);
+            match env.iter_mut().find(|known| self::name(known) == name) {
+                Some(known) => known.clone_from(variable),
+                None => env.push(variable.clone()),
+            }
+        }
+        env
+    }
+}
+
+/// What stands before the first `=`.
+fn name(variable: &OsStr) -> &[u8] {
+    let bytes = variable.as_bytes();
+    let end = bytes.iter().position(|byte| *byte == b'=');
+    &bytes[..end.unwrap_or(bytes.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> JoinCommand {
+        JoinCommand {
+            args: ["sh", "-c", "", "a\nb"].map(OsString::from).to_vec(),
+            env: vec!["A=1".into(), OsString::from_vec(b"B=\xff".to_vec())],
+            cwd: Some("/tmp/x".into()),
+            user: Some(User {
+                uid: 7,
+                gid: 8,
+                groups: vec![9, 10],
+            }),
+            terminal: Some((24, 80)),
+            detached: true,
+            timeout: Some(Duration::from_millis(1500)),
+            stop_signal: libc::SIGTERM,
+            stop_timeout: Duration::from_secs(10),
+        }
+    }
+
+    #[test]
+    fn a_request_comes_back_from_its_file() {
+        let plain = JoinCommand {
+            args: vec!["true".into()],
+            stop_timeout: Duration::from_millis(1),
+            ..JoinCommand::default()
+        };
+        for command in [full(), plain] {
+            let file = command.file().expect("a file");
+            assert_eq!(JoinCommand::read(file.as_fd()).expect("a request"), command);
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_cut_or_too_long_is_refused() {
+        let bytes = full().encode().expect("bytes");
+        for length in 0..bytes.len() {
+            assert_eq!(JoinCommand::decode(&bytes[..length]), None, "{length}");
+        }
+        let longer = [bytes.as_slice(), b"x\0"].concat();
+        assert_eq!(JoinCommand::decode(&longer), None);
+    }
+
+    #[test]
+    fn a_variable_takes_the_place_of_one_with_its_name() {
+        let base = [c"PATH=/bin".into(), c"A=old".into()];
+        assert_eq!(full().environment(&base)[..2], ["PATH=/bin", "A=1"]);
+    }
+
+    #[test]
+    fn a_nul_byte_and_a_relative_directory_are_refused_before_anything_is_sent() {
+        let mut command = full();
+        command.args.push("a\0b".into());
+        assert!(matches!(command.file(), Err(Error::Nul { .. })));
+        let mut command = full();
+        command.cwd = Some("../x".into());
+        assert!(matches!(command.file(), Err(Error::Unsupported { .. })));
+    }
+}
