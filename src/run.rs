@@ -213,6 +213,8 @@ fn execute(request: &Request, ready: &Ready) -> Result<u8, Failure> {
         })?;
     }
     let mut options = supervise::Options {
+        digest_output: request.receipt.is_some()
+            && (request.receipt_output || resolved.plan.output_limit.is_some()),
         receipt: request.receipt.as_ref().map(|path| receipt::Request {
             to: receipt_place(path),
             facts: facts(request, ready),
@@ -253,15 +255,40 @@ fn execute(request: &Request, ready: &Ready) -> Result<u8, Failure> {
 
 /// Why the command ended, where its exit code does not say it.
 fn ending(policy: &Policy, outcome: &Outcome) -> Vec<String> {
-    match outcome.reason {
+    let text = match outcome.reason {
         Reason::Timeout => {
             let limit = policy.timeout.map(palisade_policies::format_duration);
             let limit = limit.unwrap_or_default();
-            vec![format!("the time limit of {limit} ended the command")]
+            format!("the time limit of {limit} ended the command")
         }
-        Reason::OutOfMemory => vec!["the memory limit ended the command".to_owned()],
-        Reason::Exit | Reason::Signal => Vec::new(),
-    }
+        Reason::Output => {
+            let limit = policy.output_cap.map(palisade_policies::format_size);
+            let limit = limit.unwrap_or_default();
+            format!(
+                "the output limit of {limit} ended the command; what it wrote beyond that is lost"
+            )
+        }
+        Reason::OutOfMemory if outcome.code == 137 => {
+            "the memory limit ended the command".to_owned()
+        }
+        Reason::OutOfMemory => {
+            let kills = outcome.usage.oom_kills;
+            format!("the command failed, and the memory limit had killed {kills} of its processes")
+        }
+        Reason::Pids => {
+            let denied = outcome.usage.pids_denied;
+            let limit = policy.limits.pids.unwrap_or_default();
+            format!(
+                "the command failed, and the limit of {limit} processes had refused it {denied}"
+            )
+        }
+        Reason::Disk => {
+            let full = outcome.full.join(", ");
+            format!("the command failed, and there was no room left in {full}")
+        }
+        Reason::Exit | Reason::Signal => return Vec::new(),
+    };
+    vec![text]
 }
 
 fn facts(request: &Request, ready: &Ready) -> receipt::Facts {

@@ -207,7 +207,7 @@ pub(crate) enum Kind {
     Terminal = 1,
     /// The command is about to be executed; the text is what was read back.
     Started,
-    /// The command ended; `value` is its wait status.
+    /// The command ended; `value` is its wait status, and the text names the full file systems (full.rs).
     Exited,
     /// A step failed; `value` is the errno, the text its subject.
     Failed,

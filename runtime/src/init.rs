@@ -22,7 +22,7 @@ use crate::mount::{self, Tree};
 use crate::prepare::{Prepared, PreparedFile, PreparedPath, PreparedRoot};
 use crate::root::{self, RootTrees};
 use crate::sandbox::Stdio;
-use crate::sys;
+use crate::{full, sys};
 
 /// What PID 1 has from the supervisor, made before it was cloned.
 pub(crate) struct Init<'a> {
@@ -70,7 +70,7 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         None => sys::close_all_but(&mut [control]),
     };
     sys::release_program();
-    supervise(init.control.as_fd(), command.pid, door)
+    supervise(init.control.as_fd(), command.pid, door, init.prepared)
 }
 
 /// What the finished sandbox's commands are started with.
@@ -375,13 +375,24 @@ fn stay_bound_to_supervisor(control: BorrowedFd<'_>) -> Result<(), Failure<'stat
 
 /// Reaps what ends and passes on every signal, until the command ends. Then PID 1 ends, and the kernel with it
 /// everything that is left in the sandbox (pid_namespaces(7)).
-fn supervise(control: BorrowedFd<'_>, command: i32, mut door: Option<Door<'_>>) -> ! {
+fn supervise(
+    control: BorrowedFd<'_>,
+    command: i32,
+    mut door: Option<Door<'_>>,
+    prepared: &Prepared,
+) -> ! {
     loop {
         // Before waiting for a signal: a child may have ended before the first wait.
         loop {
             match sys::wait4(-1, libc::WNOHANG) {
                 Ok(Some((pid, status, _))) if pid == command => {
-                    let record = Record::new(Kind::Exited, 0, status, b"");
+                    let mut full = [0; control::TEXT];
+                    let full = if status == 0 {
+                        &[]
+                    } else {
+                        full::look(&prepared.mounts, &mut full)
+                    };
+                    let record = Record::new(Kind::Exited, 0, status, full);
                     let _ = control::send(control, &record, None);
                     sys::exit_now(0);
                 }

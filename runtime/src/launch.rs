@@ -96,6 +96,7 @@ pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
             .unwrap_or_default(),
         reaped: false,
         missing,
+        full: Vec::new(),
     };
     if prepared.needs_supervisor() {
         assist(&prepared, &sandbox)?;

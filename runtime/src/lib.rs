@@ -9,6 +9,7 @@ mod command;
 mod control;
 mod error;
 mod failure;
+mod full;
 mod idmap;
 mod init;
 mod interpreter;

@@ -39,6 +39,9 @@ pub struct Plan {
     pub interactive: bool,
     /// Time limit for the command, from its start.
     pub timeout: Option<Duration>,
+    /// Most bytes that the command may write on standard output and standard error together; none for no bound. The
+    /// supervisor enforces it, as it does the time limit.
+    pub output_limit: Option<u64>,
     /// Signal number that asks the command to stop.
     pub stop_signal: i32,
     /// How long it then has before SIGKILL.

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use crate::cgroup::Cgroup;
 use crate::control::{self, Kind, Record, Step};
-use crate::{Error, sys};
+use crate::{Error, full, sys};
 
 /// Descriptors that become 0, 1 and 2 of the command. Where the plan asks for a terminal they are not used.
 #[derive(Debug)]
@@ -82,6 +82,10 @@ pub struct Usage {
     pub pids_peak: Option<u64>,
     /// How often a process was refused because of the limit on their number.
     pub pids_denied: u64,
+    /// Bytes read from block devices, where a cgroup counted them.
+    pub io_read: Option<u64>,
+    /// Bytes written to block devices, where a cgroup counted them.
+    pub io_written: Option<u64>,
 }
 
 /// A sandbox after its PID 1 has been made. Dropping it kills everything in it.
@@ -95,6 +99,7 @@ pub struct Sandbox {
     pub(crate) program: std::path::PathBuf,
     pub(crate) reaped: bool,
     pub(crate) missing: Vec<String>,
+    pub(crate) full: Vec<String>,
 }
 
 impl Sandbox {
@@ -121,6 +126,12 @@ impl Sandbox {
     /// Protections that were asked for and not to be had, where the plan goes on without them: a sentence each.
     pub fn missing(&self) -> &[String] {
         &self.missing
+    }
+
+    /// Mount points of in-memory file systems, and `/` for the writable layer, that had no room left when the command
+    /// failed; empty before [`Event::Exited`], and for a command that did not fail.
+    pub fn full(&self) -> &[String] {
+        &self.full
     }
 
     /// The limits' cgroup, where there is one.
@@ -152,7 +163,10 @@ impl Sandbox {
                 Ok(Some(Event::Terminal))
             }
             Kind::Started => Ok(Some(Event::Started(Protections::parse(record.text())))),
-            Kind::Exited => Ok(Some(Event::Exited(Exit::from_wait_status(record.value)))),
+            Kind::Exited => {
+                self.full = full::names(record.text());
+                Ok(Some(Event::Exited(Exit::from_wait_status(record.value))))
+            }
             _ => Err(failure(&self.program, &record)),
         }
     }
@@ -220,6 +234,8 @@ impl Sandbox {
             usage.oom_kills = counted.oom_kills.unwrap_or(0);
             usage.pids_peak = counted.pids_peak;
             usage.pids_denied = counted.pids_denied.unwrap_or(0);
+            usage.io_read = counted.io_read;
+            usage.io_written = counted.io_written;
             // Once more: nobody else would remove it before the next limited run.
             let removed = cgroup.remove().or_else(|_| cgroup.remove());
             drop(cgroup);

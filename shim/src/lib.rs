@@ -7,6 +7,7 @@
 mod cleanup;
 mod console;
 mod error;
+mod meter;
 mod outcome;
 pub mod receipt;
 mod relay;
@@ -19,4 +20,5 @@ pub mod supervise;
 pub mod time;
 
 pub use error::Error;
+pub use meter::Stream;
 pub use outcome::{Outcome, Reason};

@@ -4,17 +4,22 @@ use std::time::{Duration, SystemTime};
 
 use palisade_runtime::{Exit, Protections, Usage};
 
-use crate::Error;
+use crate::{Error, Stream};
 
 /// What is known after a command has ended and nothing of its sandbox is left.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What palisade ends with: the command's own 0 to 255, 128 + n after signal n, 124 after the time limit.
+    /// What palisade ends with: the command's own 0 to 255, 128 + n after signal n, 124 after the time limit, 137 after the
+    /// output limit.
     pub code: u8,
     /// Why the command ended.
     pub reason: Reason,
     /// The signal that ended it.
     pub signal: Option<i32>,
+    /// In-memory file systems that had no room left when the command failed, by mount point; `/` is the writable layer.
+    pub full: Vec<String>,
+    /// What passed on standard output and standard error, where it was measured.
+    pub streams: [Option<Stream>; 2],
     /// What was read back from the kernel before the command started.
     pub protections: Protections,
     /// What it used.
@@ -38,8 +43,14 @@ pub enum Reason {
     Signal,
     /// At its time limit.
     Timeout,
-    /// Killed by the kernel for want of memory.
+    /// It, or a process of its, was killed by the kernel for want of memory.
     OutOfMemory,
+    /// It failed, and the limit on processes had refused it some.
+    Pids,
+    /// It wrote more than it may.
+    Output,
+    /// It failed, and a file system in memory was full.
+    Disk,
 }
 
 impl Reason {
@@ -50,46 +61,91 @@ impl Reason {
             Self::Signal => "signal",
             Self::Timeout => "timeout",
             Self::OutOfMemory => "oom",
+            Self::Pids => "pids",
+            Self::Output => "output",
+            Self::Disk => "disk",
         }
     }
+}
+
+/// A limit that makes an end of the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// On its time.
+    Time,
+    /// On what it writes.
+    Output,
+}
+
+/// What else is known when a command has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Circumstances {
+    /// The limit that made an end of it.
+    pub stopped_by: Option<Limit>,
+    /// It ended by, or as after, a signal that was passed on to it.
+    pub interrupted: bool,
+    /// How often the kernel killed for want of memory.
+    pub oom_kills: u64,
+    /// How often a process was refused.
+    pub pids_denied: u64,
+    /// Whether a file system in memory was full.
+    pub full: bool,
 }
 
 /// The code after the time limit, as timeout(1) has it.
 const TIMED_OUT: u8 = 124;
 
-/// What a shell reports for a child that died of SIGKILL.
+/// What a shell reports for a child that died of SIGKILL: the code of limits that kill.
 const KILLED: u8 = 137;
 
 /// Exit code, reason and signal of a command that ended with `exit`.
 ///
-/// An exit code of 137 beside an out-of-memory kill is taken for it: then the command was a shell whose child was killed.
-pub fn classify(exit: Exit, timed_out: bool, oom_kills: u64) -> (u8, Reason, Option<i32>) {
+/// A command that failed is not known to have failed because of what it met: `oom`, `pids` and `disk` say that it failed and
+/// met this, the first of them that holds. A command that did well, or that a signal from outside ended, has no such reason.
+pub fn classify(exit: Exit, circumstances: &Circumstances) -> (u8, Reason, Option<i32>) {
     let (code, signal) = match exit {
         Exit::Code(code) => (code, None),
-        Exit::Signal(signal) => (u8::try_from(128 + signal).unwrap_or(u8::MAX), Some(signal)),
+        Exit::Signal(signal) => (exit.status(), Some(signal)),
     };
-    if timed_out {
-        (TIMED_OUT, Reason::Timeout, signal)
-    } else if oom_kills > 0 && code == KILLED {
-        (code, Reason::OutOfMemory, signal)
-    } else if signal.is_some() {
-        (code, Reason::Signal, signal)
-    } else {
-        (code, Reason::Exit, None)
+    let failed = code != 0 && !circumstances.interrupted;
+    match circumstances.stopped_by {
+        Some(Limit::Time) => return (TIMED_OUT, Reason::Timeout, signal),
+        Some(Limit::Output) => return (KILLED, Reason::Output, signal),
+        None => {}
     }
+    let reason = if failed && circumstances.oom_kills > 0 {
+        Reason::OutOfMemory
+    } else if failed && circumstances.pids_denied > 0 {
+        Reason::Pids
+    } else if failed && circumstances.full {
+        Reason::Disk
+    } else if signal.is_some() {
+        Reason::Signal
+    } else {
+        Reason::Exit
+    };
+    (code, reason, signal)
 }
 
 #[cfg(test)]
 mod tests {
     use palisade_runtime::Exit;
 
-    use super::{Reason, classify};
+    use super::{Circumstances, Limit, Reason, classify};
+
+    const PLAIN: Circumstances = Circumstances {
+        stopped_by: None,
+        interrupted: false,
+        oom_kills: 0,
+        pids_denied: 0,
+        full: false,
+    };
 
     #[test]
     fn every_exit_code_is_passed_on_as_it_is() {
         for code in 0..=255 {
             assert_eq!(
-                classify(Exit::Code(code), false, 0),
+                classify(Exit::Code(code), &PLAIN),
                 (code, Reason::Exit, None)
             );
         }
@@ -98,29 +154,64 @@ mod tests {
     #[test]
     fn every_signal_is_128_more() {
         for signal in 1..=64 {
-            let (code, reason, named) = classify(Exit::Signal(signal), false, 0);
+            let (code, reason, named) = classify(Exit::Signal(signal), &PLAIN);
             assert_eq!(i32::from(code), 128 + signal);
             assert_eq!((reason, named), (Reason::Signal, Some(signal)));
         }
     }
 
     #[test]
-    fn a_command_stopped_at_its_limit_gives_124_even_when_it_ended_well() {
-        assert_eq!(
-            classify(Exit::Code(0), true, 0),
-            (124, Reason::Timeout, None)
-        );
-        assert_eq!(
-            classify(Exit::Signal(9), true, 0),
-            (124, Reason::Timeout, Some(9))
-        );
+    fn a_command_stopped_at_a_limit_has_its_code_even_when_it_ended_well() {
+        for (limit, code, reason) in [
+            (Limit::Time, 124, Reason::Timeout),
+            (Limit::Output, 137, Reason::Output),
+        ] {
+            let stopped = Circumstances {
+                stopped_by: Some(limit),
+                ..PLAIN
+            };
+            assert_eq!(classify(Exit::Code(0), &stopped), (code, reason, None));
+            assert_eq!(classify(Exit::Signal(9), &stopped), (code, reason, Some(9)));
+        }
     }
 
     #[test]
-    fn a_kill_for_want_of_memory_is_told_from_any_other() {
-        assert_eq!(classify(Exit::Signal(9), false, 1).1, Reason::OutOfMemory);
-        assert_eq!(classify(Exit::Code(137), false, 1).1, Reason::OutOfMemory);
-        assert_eq!(classify(Exit::Signal(9), false, 0).1, Reason::Signal);
-        assert_eq!(classify(Exit::Code(0), false, 3).1, Reason::Exit);
+    fn what_a_failed_command_met_is_named_and_its_code_stays() {
+        let oom = Circumstances {
+            oom_kills: 1,
+            pids_denied: 1,
+            full: true,
+            ..PLAIN
+        };
+        let pids = Circumstances {
+            oom_kills: 0,
+            ..oom
+        };
+        let disk = Circumstances {
+            pids_denied: 0,
+            ..pids
+        };
+        for (met, reason) in [
+            (oom, Reason::OutOfMemory),
+            (pids, Reason::Pids),
+            (disk, Reason::Disk),
+        ] {
+            assert_eq!(classify(Exit::Code(2), &met), (2, reason, None));
+            assert_eq!(classify(Exit::Signal(9), &met), (137, reason, Some(9)));
+            assert_eq!(classify(Exit::Code(0), &met).1, Reason::Exit);
+        }
+    }
+
+    #[test]
+    fn a_command_that_was_interrupted_did_not_fail_of_what_it_met() {
+        let interrupted = Circumstances {
+            interrupted: true,
+            pids_denied: 3,
+            ..PLAIN
+        };
+        assert_eq!(
+            classify(Exit::Signal(2), &interrupted),
+            (130, Reason::Signal, Some(2))
+        );
     }
 }

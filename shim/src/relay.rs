@@ -1,11 +1,15 @@
 //! Copying a stream that cannot be handed to the command itself, without ever blocking on either end.
 
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
+use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::{read, write};
+
+use crate::meter::Meter;
 
 /// As much as a pipe holds.
 const BUFFER: usize = 64 * 1024;
@@ -28,6 +32,7 @@ pub struct Relay {
     buffer: Vec<u8>,
     held: Range<usize>,
     last: bool,
+    meter: Option<Rc<Meter>>,
 }
 
 /// Where a relay writes to.
@@ -37,12 +42,35 @@ pub struct Sink {
     pub fd: OwnedFd,
     /// The most to write at once: where the descriptor blocks, what poll(2) promises to fit.
     pub chunk: usize,
+    /// Whether it is a socket, which need not be in non-blocking mode to take only what fits.
+    pub socket: bool,
 }
 
 impl Sink {
     /// A descriptor in non-blocking mode: it takes what fits.
     pub fn unblocking(fd: OwnedFd) -> Self {
-        Self { fd, chunk: BUFFER }
+        Self {
+            fd,
+            chunk: BUFFER,
+            socket: false,
+        }
+    }
+
+    /// A socket, in whatever mode.
+    pub fn socket(fd: OwnedFd) -> Self {
+        Self {
+            socket: true,
+            ..Self::unblocking(fd)
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> nix::Result<usize> {
+        if self.socket {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            send(self.fd.as_raw_fd(), bytes, flags)
+        } else {
+            write(&self.fd, bytes)
+        }
     }
 }
 
@@ -54,7 +82,14 @@ impl Relay {
             buffer: Vec::new(),
             held: 0..0,
             last: false,
+            meter: None,
         }
+    }
+
+    /// The same, with what passes measured.
+    pub fn measured(mut self, meter: Option<Rc<Meter>>) -> Self {
+        self.meter = meter;
+        self
     }
 
     /// What to wait for before the next [`pump`](Self::pump); none when the relay is over.
@@ -86,12 +121,27 @@ impl Relay {
                 Err(Errno::EAGAIN) if !self.last => return Flow::Open,
                 // EIO is how a pty master says that its other side is closed.
                 Ok(0) | Err(_) => return self.end(Flow::Ended),
-                Ok(count) => self.held = 0..count,
+                Ok(count) => {
+                    let admitted = self
+                        .meter
+                        .as_ref()
+                        .map_or(count, |meter| meter.admit(count));
+                    self.held = 0..admitted;
+                }
+            }
+            if self.held.is_empty() {
+                return Flow::Open;
             }
         }
         let end = self.held.end.min(self.held.start + sink.chunk);
-        match write(&sink.fd, &self.buffer[self.held.start..end]) {
-            Ok(count) => self.held.start += count,
+        match sink.write(&self.buffer[self.held.start..end]) {
+            Ok(count) => {
+                let passed = self.held.start..self.held.start + count;
+                if let Some(meter) = &self.meter {
+                    meter.passed(&self.buffer[passed.clone()]);
+                }
+                self.held.start = passed.end;
+            }
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(_) => return self.end(Flow::Broken),
         }

@@ -23,6 +23,7 @@ pub fn plan(spec: Spec) -> Plan {
         args: None,
         interactive: false,
         timeout: None,
+        output_limit: None,
         stop_signal: 15,
         stop_timeout: Duration::from_secs(10),
         joinable: false,

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -12,6 +13,7 @@ use nix::unistd::{isatty, pipe2};
 use palisade_runtime::{Plan, Stdio};
 
 use crate::Error;
+use crate::meter::{Gauge, Meter};
 use crate::relay::{Relay, Sink};
 
 /// Writes of this size into a terminal or pipe that cannot be made non-blocking do not block after poll(2) said so.
@@ -37,6 +39,8 @@ pub struct Streams {
     pub input: Option<Relay>,
     /// To the caller's standard output and standard error.
     pub output: [Option<Relay>; 2],
+    /// What measures these two, where a gauge was given: one alone where both streams end in the same file.
+    pub meters: [Option<Rc<Meter>>; 2],
 }
 
 /// How one of the caller's streams reaches the command.
@@ -53,24 +57,37 @@ impl Streams {
     /// Looks at the caller's streams and prepares the command's.
     ///
     /// A terminal is never handed in, as a command could type into it (CVE-2017-5226); a directory would be a way out of
-    /// the root (CVE-2024-21626) and is an error.
-    pub fn prepare(plan: &Plan, caller: Caller) -> Result<Self, Error> {
+    /// the root (CVE-2024-21626) and is an error. With a gauge, output passes through palisade whatever it goes to.
+    pub fn prepare(plan: &Plan, caller: Caller, gauge: Option<&Gauge>) -> Result<Self, Error> {
         let (stdin, input) = if plan.interactive {
             standard_input(caller.stdin, plan)?
         } else {
             (null()?, None)
         };
-        let (out, out_stat) = passage(caller.stdout, "standard output", plan)?;
-        let (err, err_stat) = passage(caller.stderr, "standard error", plan)?;
+        let (mut out, out_stat) = passage(caller.stdout, "standard output", plan)?;
+        let (mut err, err_stat) = passage(caller.stderr, "standard error", plan)?;
+        if gauge.is_some() {
+            for passage in [&mut out, &mut err] {
+                if matches!(passage, Passage::Direct) {
+                    *passage = Passage::Pipe;
+                }
+            }
+        }
         let (stdout, out_relay) = outward(caller.stdout, &out)?;
-        // One terminal behind both: one pipe, so that what the command writes stays in its order.
+        // One terminal or file behind both: one pipe, so that what the command writes stays in its order.
         let (stderr, err_relay) = if out_relay.is_some()
             && matches!(err, Passage::Pipe)
             && same_file(out_stat.as_ref(), err_stat.as_ref())
+            && !out_stat.as_ref().is_some_and(is_harmless_device)
         {
             (duplicate(stdout.as_fd())?, None)
         } else {
             outward(caller.stderr, &err)?
+        };
+        let meter = |relay: &Option<Relay>| relay.as_ref().and(gauge).map(Gauge::meter);
+        let meters = [meter(&out_relay), meter(&err_relay)];
+        let measured = |relay: Option<Relay>, meter: &Option<Rc<Meter>>| {
+            relay.map(|relay| relay.measured(meter.clone()))
         };
         Ok(Self {
             handed: Stdio {
@@ -79,7 +96,11 @@ impl Streams {
                 stderr,
             },
             input,
-            output: [out_relay, err_relay],
+            output: [
+                measured(out_relay, &meters[0]),
+                measured(err_relay, &meters[1]),
+            ],
+            meters,
         })
     }
 
@@ -93,6 +114,7 @@ impl Streams {
             },
             input: None,
             output: [None, None],
+            meters: [None, None],
         })
     }
 }
@@ -153,7 +175,9 @@ fn file_type(fd: BorrowedFd) -> Option<SFlag> {
 
 /// null, zero, full, random and urandom: every sandbox has these anyway (null(4), full(4), random(4)).
 fn is_harmless_device(stat: &FileStat) -> bool {
-    major(stat.st_rdev) == 1 && matches!(minor(stat.st_rdev), 3 | 5 | 7 | 8 | 9)
+    type_of(stat) == SFlag::S_IFCHR
+        && major(stat.st_rdev) == 1
+        && matches!(minor(stat.st_rdev), 3 | 5 | 7 | 8 | 9)
 }
 
 fn same_file(one: Option<&FileStat>, other: Option<&FileStat>) -> bool {
@@ -173,15 +197,21 @@ pub fn source(fd: BorrowedFd) -> Result<OwnedFd, Error> {
 ///
 /// The caller's own descriptor is never made non-blocking: it shares that mode with the caller's shell.
 pub fn sink(fd: BorrowedFd) -> Result<Sink, Error> {
-    match reopen(fd, OFlag::O_WRONLY) {
-        Some(own) => Ok(Sink::unblocking(own)),
-        // A regular file takes everything at once.
-        None if file_type(fd) == Some(SFlag::S_IFREG) => Ok(Sink::unblocking(duplicate(fd)?)),
-        None => Ok(Sink {
-            fd: duplicate(fd)?,
-            chunk: SMALL_WRITE,
-        }),
+    if let Some(own) = reopen(fd, OFlag::O_WRONLY) {
+        return Ok(Sink::unblocking(own));
     }
+    let stat = fstat(fd).ok();
+    let own = duplicate(fd)?;
+    Ok(match stat.as_ref().map(type_of) {
+        // A regular file takes everything at once.
+        Some(SFlag::S_IFREG) => Sink::unblocking(own),
+        Some(SFlag::S_IFSOCK) => Sink::socket(own),
+        _ if stat.as_ref().is_some_and(is_harmless_device) => Sink::unblocking(own),
+        _ => Sink {
+            chunk: SMALL_WRITE,
+            ..Sink::unblocking(own)
+        },
+    })
 }
 
 /// A terminal or pipe can be opened anew, with a mode of its own; a regular file would lose its position, a socket has no name.
@@ -287,7 +317,7 @@ mod tests {
         let null = File::open("/dev/null").unwrap();
         let streams: [OwnedFd; 4] = [read.into(), socket.into(), file.into(), null.into()];
         for stream in streams {
-            let streams = Streams::prepare(&plan(true), all(&stream)).unwrap();
+            let streams = Streams::prepare(&plan(true), all(&stream), None).unwrap();
             assert!(same(&stream, &streams.handed.stdin));
             assert!(same(&stream, &streams.handed.stdout));
             assert!(same(&stream, &streams.handed.stderr));
@@ -301,7 +331,7 @@ mod tests {
         write.write_all(b"a secret").unwrap();
         let mut plan = plan(true);
         plan.interactive = false;
-        let streams = Streams::prepare(&plan, all(&read)).unwrap();
+        let streams = Streams::prepare(&plan, all(&read), None).unwrap();
         let mut got = Vec::new();
         File::from(streams.handed.stdin)
             .read_to_end(&mut got)
@@ -323,7 +353,7 @@ mod tests {
                 1 => caller.stdout = directory.as_fd(),
                 _ => caller.stderr = directory.as_fd(),
             }
-            let error = Streams::prepare(&plan(true), caller).unwrap_err();
+            let error = Streams::prepare(&plan(true), caller, None).unwrap_err();
             assert!(
                 matches!(error, Error::Handle { stream, .. } if stream == name),
                 "{error}"
@@ -335,7 +365,7 @@ mod tests {
     #[test]
     fn a_terminal_is_never_handed_in_and_its_two_streams_keep_their_order() {
         let pty = openpty(None, None).unwrap();
-        let streams = Streams::prepare(&plan(true), all(&pty.slave)).unwrap();
+        let streams = Streams::prepare(&plan(true), all(&pty.slave), None).unwrap();
         for fd in [
             &streams.handed.stdin,
             &streams.handed.stdout,
@@ -370,7 +400,7 @@ mod tests {
             stdout: write.as_fd(),
             stderr: write.as_fd(),
         };
-        let streams = Streams::prepare(&plan(false), caller).unwrap();
+        let streams = Streams::prepare(&plan(false), caller, None).unwrap();
         assert!(!same(&file, &streams.handed.stdin));
         let mut relay = streams.input.unwrap();
         while relay.pump() == Flow::Open {}

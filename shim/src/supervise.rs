@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
@@ -13,7 +14,8 @@ use palisade_runtime::{Exit, Plan, Protections, Sandbox, Usage};
 use crate::Error;
 use crate::cleanup;
 use crate::console::{self, Console};
-use crate::outcome::{Outcome, classify};
+use crate::meter::{Gauge, Meter, Stream};
+use crate::outcome::{Circumstances, Limit, Outcome, classify};
 use crate::receipt::{self, Ending};
 use crate::relay::{Flow, Relay};
 use crate::signals::{Signals, stop_here, terminates};
@@ -26,6 +28,8 @@ pub struct Options {
     pub receipt: Option<receipt::Request>,
     /// Directories that end with the sandbox, such as the one of its writable layer.
     pub remove: Vec<PathBuf>,
+    /// Whether output passes through palisade to be hashed.
+    pub digest_output: bool,
 }
 
 /// Launches `plan` with the caller's standard streams and stays until nothing of the sandbox is left.
@@ -43,7 +47,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Outcome, Error> {
     };
     let start = SystemTime::now();
     let clock = Instant::now();
-    let mut result = attend(plan);
+    let mut result = attend(plan, options);
     let duration = clock.elapsed();
 
     let mut problems = Vec::new();
@@ -58,11 +62,13 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Outcome, Error> {
         }
     }
     let result = result.map(|ended| {
-        let (code, reason, signal) = classify(ended.exit, ended.timed_out, ended.usage.oom_kills);
+        let (code, reason, signal) = classify(ended.exit, &ended.circumstances());
         Outcome {
             code,
             reason,
             signal,
+            full: ended.full,
+            streams: ended.streams,
             protections: ended.protections,
             usage: ended.usage,
             missing: ended.missing,
@@ -80,7 +86,8 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Outcome, Error> {
         if let Ok(outcome) = &result {
             facts.missing.extend_from_slice(&outcome.missing);
         }
-        let text = receipt::text(Some(plan), &facts, start..start + duration, &ending);
+        let end = Some((start + duration, &ending));
+        let text = receipt::text(Some(plan), &facts, start, end);
         if let Err(error) = place.fill(&text) {
             problems.push(error);
         }
@@ -94,7 +101,10 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Outcome, Error> {
 /// What a sandbox leaves behind.
 struct Ended {
     exit: Exit,
-    timed_out: bool,
+    stopped_by: Option<Limit>,
+    interrupted: bool,
+    full: Vec<String>,
+    streams: [Option<Stream>; 2],
     protections: Protections,
     usage: Usage,
     missing: Vec<String>,
@@ -102,7 +112,19 @@ struct Ended {
     problem: Option<palisade_runtime::Error>,
 }
 
-fn attend(plan: &Plan) -> Result<Ended, Error> {
+impl Ended {
+    fn circumstances(&self) -> Circumstances {
+        Circumstances {
+            stopped_by: self.stopped_by,
+            interrupted: self.interrupted,
+            oom_kills: self.usage.oom_kills,
+            pids_denied: self.usage.pids_denied,
+            full: !self.full.is_empty(),
+        }
+    }
+}
+
+fn attend(plan: &Plan, options: &Options) -> Result<Ended, Error> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let caller = Caller {
         stdin: stdin.as_fd(),
@@ -115,11 +137,12 @@ fn attend(plan: &Plan) -> Result<Ended, Error> {
         .as_ref()
         .and_then(oci_spec::runtime::Process::terminal)
         .unwrap_or(false);
+    let gauge = Gauge::new(plan.output_limit, options.digest_output);
     let streams = if terminal {
         console::check(plan.interactive, caller)?;
         Streams::none()?
     } else {
-        Streams::prepare(plan, caller)?
+        Streams::prepare(plan, caller, gauge.as_ref())?
     };
     let signals = Signals::block()?;
     let sandbox = palisade_runtime::launch(plan, streams.handed)?;
@@ -131,11 +154,14 @@ fn attend(plan: &Plan) -> Result<Ended, Error> {
         console: None,
         input: streams.input,
         output: streams.output,
+        gauge,
+        meters: streams.meters,
         control: true,
         started: None,
         waiting: Vec::new(),
-        limit: None,
-        timed_out: false,
+        delivered: Vec::new(),
+        next: None,
+        stopped_by: None,
         exit: None,
     };
     supervisor.watch()?;
@@ -152,29 +178,36 @@ struct Supervisor<'a> {
     console: Option<Console<'a>>,
     input: Option<Relay>,
     output: [Option<Relay>; 2],
+    gauge: Option<Gauge>,
+    meters: [Option<Rc<Meter>>; 2],
     /// Whether the sandbox may still have something to say.
     control: bool,
     started: Option<Protections>,
     /// Signals that came before there was a command to have them.
     waiting: Vec<i32>,
-    limit: Option<Limit>,
-    timed_out: bool,
+    /// Signals that were passed on to it.
+    delivered: Vec<i32>,
+    next: Option<Act>,
+    /// The limit that made an end of it.
+    stopped_by: Option<Limit>,
     exit: Option<Exit>,
 }
 
-/// The next thing the time limit does.
-#[derive(Clone, Copy)]
-struct Limit {
-    at: Instant,
-    act: Act,
-}
-
+/// The next thing a limit does, and when.
 #[derive(Clone, Copy)]
 enum Act {
-    /// Send the stop signal.
-    Stop,
+    /// Send the stop signal, as the time is over.
+    Stop(Instant),
     /// End everything.
-    Kill,
+    Kill(Instant),
+}
+
+impl Act {
+    fn at(self) -> Instant {
+        match self {
+            Self::Stop(at) | Self::Kill(at) => at,
+        }
+    }
 }
 
 /// What one turn of the loop is about.
@@ -183,8 +216,8 @@ enum Event {
     Sandbox { closed: bool },
     /// A signal for us or the command.
     Signal,
-    /// The time limit has come.
-    Limit,
+    /// It is time for the next act of a limit.
+    Act,
     /// A stream can be copied on.
     Flow,
     /// PID 1 is gone, and everything with it.
@@ -198,8 +231,13 @@ impl Supervisor<'_> {
             match self.wait()? {
                 Event::Sandbox { closed } => self.listen(closed)?,
                 Event::Signal => self.take_signal()?,
-                Event::Limit => self.enforce()?,
-                Event::Flow => self.copy()?,
+                Event::Act => self.enforce()?,
+                Event::Flow => {
+                    self.copy()?;
+                    if self.stopped_by.is_none() && self.exit.is_none() && self.wrote_too_much() {
+                        self.stop(Limit::Output)?;
+                    }
+                }
                 Event::Gone => break,
             }
         }
@@ -227,8 +265,8 @@ impl Supervisor<'_> {
         }
         loop {
             let timeout = self
-                .limit
-                .map_or(PollTimeout::NONE, |limit| timeout(limit.at));
+                .next
+                .map_or(PollTimeout::NONE, |next| timeout(next.at()));
             match poll(&mut fds, timeout) {
                 Err(Errno::EINTR) => continue,
                 other => other.map_err(Error::system("wait for the sandbox"))?,
@@ -241,8 +279,8 @@ impl Supervisor<'_> {
             if !came(&fds[1]).is_empty() {
                 return Ok(Event::Signal);
             }
-            if self.limit.is_some_and(|limit| limit.at <= Instant::now()) {
-                return Ok(Event::Limit);
+            if self.next.is_some_and(|next| next.at() <= Instant::now()) {
+                return Ok(Event::Act);
             }
             if fds[relays.clone()].iter().any(|fd| !came(fd).is_empty()) {
                 return Ok(Event::Flow);
@@ -274,7 +312,9 @@ impl Supervisor<'_> {
                     let linked = Console::link(master, self.plan.interactive, self.caller)?;
                     self.console = Some(linked.console);
                     self.input = linked.input;
-                    self.output = [Some(linked.output), None];
+                    let meter = self.gauge.as_ref().map(Gauge::meter);
+                    self.output = [Some(linked.output.measured(meter.clone())), None];
+                    self.meters = [meter, None];
                 }
             }
             palisade_runtime::Event::Started(protections) => {
@@ -284,14 +324,15 @@ impl Supervisor<'_> {
                     .plan
                     .timeout
                     .and_then(|limit| Instant::now().checked_add(limit));
-                self.limit = at.map(|at| Limit { at, act: Act::Stop });
+                // What it wrote may have come before this, and have been too much.
+                self.next = self.next.or(at.map(Act::Stop));
                 for signal in std::mem::take(&mut self.waiting) {
-                    self.sandbox.signal(signal)?;
+                    self.deliver(signal)?;
                 }
             }
             palisade_runtime::Event::Exited(exit) => {
                 self.exit = Some(exit);
-                self.limit = None;
+                self.next = None;
                 // Nothing more is said.
                 self.control = false;
             }
@@ -325,6 +366,7 @@ impl Supervisor<'_> {
     fn deliver(&mut self, signal: i32) -> Result<(), Error> {
         if self.started.is_some() {
             self.sandbox.signal(signal)?;
+            self.delivered.push(signal);
         } else if terminates(signal) && self.waiting.contains(&signal) {
             self.sandbox.kill()?;
         } else {
@@ -334,19 +376,24 @@ impl Supervisor<'_> {
     }
 
     fn enforce(&mut self) -> Result<(), Error> {
-        let Some(limit) = self.limit.take() else {
-            return Ok(());
-        };
-        self.timed_out = true;
-        match limit.act {
-            Act::Stop => {
-                self.sandbox.signal(self.plan.stop_signal)?;
-                let at = Instant::now().checked_add(self.plan.stop_timeout);
-                self.limit = at.map(|at| Limit { at, act: Act::Kill });
-            }
-            Act::Kill => self.sandbox.kill()?,
+        match self.next.take() {
+            Some(Act::Stop(_)) => self.stop(Limit::Time),
+            Some(Act::Kill(_)) => Ok(self.sandbox.kill()?),
+            None => Ok(()),
         }
+    }
+
+    /// Makes an end of the command: first by the stop signal, then for good.
+    fn stop(&mut self, limit: Limit) -> Result<(), Error> {
+        self.stopped_by = Some(limit);
+        self.sandbox.signal(self.plan.stop_signal)?;
+        let at = Instant::now().checked_add(self.plan.stop_timeout);
+        self.next = at.map(Act::Kill);
         Ok(())
+    }
+
+    fn wrote_too_much(&self) -> bool {
+        self.gauge.as_ref().is_some_and(Gauge::exceeded)
     }
 
     fn copy(&mut self) -> Result<(), Error> {
@@ -408,8 +455,19 @@ impl Supervisor<'_> {
     }
 
     fn end(self) -> Result<Ended, Error> {
+        // The last of it may have been too much.
+        let late = self.wrote_too_much().then_some(Limit::Output);
+        let stopped_by = self.stopped_by.or(late);
+        // PID 1 always says how the command ended, unless it was itself killed, and the command with it.
+        let exit = self.exit.unwrap_or(Exit::Signal(libc::SIGKILL));
+        let interrupted = self
+            .delivered
+            .iter()
+            .any(|&signal| exit.status() == Exit::Signal(signal).status());
+        let streams = self.meters.map(|meter| meter.map(|meter| meter.read()));
         drop(self.console);
         let missing = self.sandbox.missing().to_vec();
+        let full = self.sandbox.full().to_vec();
         let finished = self.sandbox.finish();
         let Some(protections) = self.started else {
             finished?;
@@ -420,9 +478,11 @@ impl Supervisor<'_> {
             Err(error) => (Usage::default(), Some(error)),
         };
         Ok(Ended {
-            // PID 1 always says how the command ended, unless it was itself killed, and the command with it.
-            exit: self.exit.unwrap_or(Exit::Signal(libc::SIGKILL)),
-            timed_out: self.timed_out,
+            exit,
+            stopped_by,
+            interrupted,
+            full,
+            streams,
             protections,
             usage,
             missing,

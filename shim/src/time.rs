@@ -91,4 +91,20 @@ mod tests {
         assert_eq!(rfc3339(time, 9), "2000-02-29T00:00:00.012345678Z");
         assert_eq!(from_nanoseconds(to_nanoseconds(time)), time);
     }
+
+    #[test]
+    fn times_are_written_in_utc_across_leap_days_and_year_ends() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(
+                rfc3339(UNIX_EPOCH + Duration::from_secs(seconds), 0),
+                expected
+            );
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub struct Limits {
     pub pids: Option<Pids>,
     /// Bytes of /dev/shm.
     pub shm: Option<u64>,
+    /// Bytes on standard output and standard error together.
+    pub output: Option<u64>,
     /// `--ulimit`, by name as policies have them.
     pub ulimits: Vec<(String, Rlimit)>,
 }
@@ -69,6 +71,7 @@ pub struct Typed {
     pub cpuset_mems: Option<OsString>,
     pub pids: Option<OsString>,
     pub shm: Option<OsString>,
+    pub output: Option<OsString>,
     pub ulimits: Vec<OsString>,
 }
 
@@ -149,6 +152,7 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
         cpuset_mems: list("--cpuset-mems", typed.cpuset_mems)?,
         pids: pids(typed.pids)?,
         shm: size("--shm-size", typed.shm)?.filter(|&n| n > 0),
+        output: size("--output-limit", typed.output)?.filter(|&n| n > 0),
         ulimits: typed
             .ulimits
             .into_iter()

@@ -85,6 +85,8 @@ pub struct Request {
     pub cidfile: Option<PathBuf>,
     /// `--receipt`: a path, or `-`.
     pub receipt: Option<PathBuf>,
+    /// `--receipt-output`.
+    pub receipt_output: bool,
     /// `--dry-run`.
     pub dry_run: bool,
     /// `--root`.
@@ -183,6 +185,7 @@ impl Request {
                 cpuset_mems: arguments.cpuset_mems,
                 pids: arguments.pids_limit,
                 shm: arguments.shm_size,
+                output: arguments.output_limit,
                 ulimits: arguments.ulimit,
             })?,
             name: optional(arguments.name, text::sandbox_name)?,
@@ -196,6 +199,7 @@ impl Request {
                     caller.absolute(path.as_ref())
                 }
             }),
+            receipt_output: arguments.receipt_output,
             dry_run: arguments.dry_run,
             root: arguments.root.map(|path| caller.absolute(path.as_ref())),
             quiet: arguments.quiet,

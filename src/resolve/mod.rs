@@ -175,6 +175,7 @@ pub fn resolve(
             custom_seccomp: matches!(request.protection.seccomp, Seccomp::File(_)),
             interactive: request.interactive,
             timeout: policy.timeout,
+            output_limit: policy.output_cap,
             stop_signal: stop_signal(request, config)?,
             stop_timeout: policy.stop_timeout,
             joinable: false,

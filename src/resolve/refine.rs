@@ -19,6 +19,7 @@ pub fn refine(
     let mut refined = policy.clone();
     limits::refine(&mut refined, request);
     refined.timeout = request.timeout.or(refined.timeout);
+    refined.output_cap = request.limits.output.or(refined.output_cap);
     refined.stop_timeout = request.stop_timeout.unwrap_or(refined.stop_timeout);
     refined.network.mode = request.network.unwrap_or(refined.network.mode);
     refined.filesystem.root = request.root_mode.unwrap_or(refined.filesystem.root);
@@ -59,12 +60,6 @@ fn refuse_unenforced(policy: &Policy, request: &Request) -> Result<(), Failure> 
             remedy,
         ))
     };
-    if policy.output_cap.is_some() {
-        return refused(
-            "output-cap cannot be enforced yet",
-            "leave output-cap out, and cap the output where it is read",
-        );
-    }
     if policy.minimum_tier == Tier::Full && request.protection.best_effort {
         return refused(
             "minimum-tier is full, and --best-effort would go on with less",

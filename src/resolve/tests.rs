@@ -787,16 +787,30 @@ fn no_option_widens_a_policys_processors_or_a_pinned_swap() {
 #[test]
 fn what_a_policy_demands_and_cannot_be_held_is_refused() {
     let image = image(ImageConfig::default());
-    let policy = Policy::parse("output-cap = \"1KiB\"", "p.toml").unwrap();
-    let refused = plan_under(&policy, Source::Image(&image), &ordinary(), &["x", "true"]);
-    assert!(
-        refused
-            .unwrap_err()
-            .message()
-            .contains("cannot be enforced")
-    );
     let policy = Policy::parse("minimum-tier = \"full\"", "p.toml").unwrap();
     let under = |line: &[&str]| plan_under(&policy, Source::Image(&image), &ordinary(), line);
     assert!(under(&["--best-effort", "x", "true"]).is_err());
     assert!(under(&["x", "true"]).is_ok());
+}
+
+#[test]
+fn output_is_limited_as_the_policy_or_the_option_says_and_a_policy_to_tighten_only_is_not_loosened()
+{
+    let image = image(ImageConfig::default());
+    let limit = |policy: &str, line: &[&str]| {
+        let policy = Policy::parse(policy, "p.toml").unwrap();
+        plan_under(&policy, Source::Image(&image), &ordinary(), line)
+            .map(|resolved| resolved.plan.output_limit)
+    };
+    let (plain, asked) = (["x", "true"], ["--output-limit", "2k", "x", "true"]);
+    assert_eq!(limit("", &plain).unwrap(), None);
+    assert_eq!(limit("", &asked).unwrap(), Some(2048));
+    assert_eq!(limit("output-cap = \"1KiB\"", &plain).unwrap(), Some(1024));
+    let tighten_only = "flags = \"tighten-only\"\noutput-cap = ";
+    assert_eq!(
+        limit(&format!("{tighten_only}\"1MiB\""), &asked).unwrap(),
+        Some(2048)
+    );
+    let refused = limit(&format!("{tighten_only}\"1KiB\""), &asked).unwrap_err();
+    assert!(refused.message().contains("output-cap"), "{refused}");
 }

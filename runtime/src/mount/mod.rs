@@ -102,6 +102,11 @@ impl MountStep {
         matches!(&self.kind, Kind::New(new) if new.kind.as_c_str() == c"devpts")
     }
 
+    /// Whether this mounts an in-memory file system of its own size.
+    pub(crate) fn is_tmpfs(&self) -> bool {
+        matches!(&self.kind, Kind::New(new) if new.kind.as_c_str() == c"tmpfs")
+    }
+
     /// Whether this puts a new procfs on /proc.
     pub(crate) fn is_proc(&self) -> bool {
         matches!(&self.kind, Kind::New(new) if new.kind.as_c_str() == c"proc")

@@ -192,6 +192,7 @@ pub fn plan(args: &[&str]) -> Plan {
         custom_seccomp: false,
         interactive: false,
         timeout: None,
+        output_limit: None,
         stop_signal: libc::SIGTERM,
         stop_timeout: Duration::from_secs(10),
         joinable: false,

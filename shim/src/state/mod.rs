@@ -377,7 +377,7 @@ impl Entry {
         let bytes: [u8; 4] = fs::read(&path).ok()?.try_into().ok()?;
         let finished = path.metadata().and_then(|file| file.modified());
         let exit = Exit::from_wait_status(i32::from_ne_bytes(bytes));
-        let (code, reason, _) = outcome::classify(exit, false, 0);
+        let (code, reason, _) = outcome::classify(exit, &outcome::Circumstances::default());
         Some(Exited {
             code,
             reason: reason.as_str().to_owned(),
