@@ -7,6 +7,7 @@
 mod cleanup;
 mod console;
 mod error;
+pub mod joined;
 mod meter;
 mod outcome;
 pub mod receipt;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::PollFlags;
 use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::{read, write};
@@ -33,6 +34,8 @@ pub struct Relay {
     held: Range<usize>,
     last: bool,
     meter: Option<Rc<Meter>>,
+    /// How much more is read at most, once only the rest is wanted.
+    rest: Option<usize>,
 }
 
 /// Where a relay writes to.
@@ -83,6 +86,7 @@ impl Relay {
             held: 0..0,
             last: false,
             meter: None,
+            rest: None,
         }
     }
 
@@ -107,6 +111,18 @@ impl Relay {
         self.last = true;
     }
 
+    /// The writer that counts is gone: what is in the source now is wanted, and no more than it can hold of what others
+    /// go on writing.
+    pub fn rest(&mut self) {
+        self.last = true;
+        let capacity = self.ends.as_ref().map(|(source, _)| {
+            // What is no pipe holds less than a pipe.
+            let size = fcntl(source, FcntlArg::F_GETPIPE_SZ).unwrap_or_default();
+            usize::try_from(size).unwrap_or_default().max(BUFFER)
+        });
+        self.rest = capacity;
+    }
+
     /// Reads once where the buffer is empty, and writes once.
     pub fn pump(&mut self) -> Flow {
         let Some((source, sink)) = self.ends.as_ref() else {
@@ -116,7 +132,8 @@ impl Relay {
             if self.buffer.is_empty() {
                 self.buffer.resize(BUFFER, 0);
             }
-            match read(source, &mut self.buffer) {
+            let most = self.rest.map_or(BUFFER, |rest| rest.min(BUFFER));
+            match read(source, &mut self.buffer[..most]) {
                 Err(Errno::EINTR) => return Flow::Open,
                 Err(Errno::EAGAIN) if !self.last => return Flow::Open,
                 // EIO is how a pty master says that its other side is closed.
@@ -127,6 +144,7 @@ impl Relay {
                         .as_ref()
                         .map_or(count, |meter| meter.admit(count));
                     self.held = 0..admitted;
+                    self.rest = self.rest.map(|rest| rest - count);
                 }
             }
             if self.held.is_empty() {
@@ -239,6 +257,30 @@ mod tests {
         File::from(output).read_to_string(&mut got).unwrap();
         assert_eq!(got, "the last words");
         drop(input);
+    }
+
+    #[test]
+    fn of_a_pipe_that_others_go_on_filling_only_as_much_as_it_holds_is_copied() {
+        let (input, mut relay, output) = between_pipes();
+        set_nonblocking(&input).unwrap();
+        let (mut input, mut output) = (File::from(input), File::from(output));
+        input.write_all(b"the end").unwrap();
+        relay.rest();
+        let mut copied = Vec::new();
+        loop {
+            let flow = relay.pump();
+            let mut got = vec![0; super::BUFFER];
+            if flow != Flow::Open {
+                output.read_to_end(&mut copied).unwrap();
+                break;
+            }
+            let count = output.read(&mut got).unwrap();
+            copied.extend_from_slice(&got[..count]);
+            // A full pipe takes no more.
+            let _ = input.write(&got);
+        }
+        assert!(copied.starts_with(b"the end"));
+        assert_eq!(copied.len(), super::BUFFER);
     }
 
     #[test]

@@ -43,6 +43,17 @@ pub struct Streams {
     pub meters: [Option<Rc<Meter>>; 2],
 }
 
+/// What may be handed in as it is.
+#[derive(Clone, Copy, Debug)]
+struct Trust {
+    /// The caller's standard input is the command's.
+    interactive: bool,
+    /// Regular files: where Landlock keeps one that was opened for reading from being opened again for writing.
+    files: bool,
+    /// Pipes and sockets for output: where nothing of the command stays when it has ended.
+    output: bool,
+}
+
 /// How one of the caller's streams reaches the command.
 enum Passage {
     /// As it is.
@@ -59,18 +70,38 @@ impl Streams {
     /// A terminal is never handed in, as a command could type into it (CVE-2017-5226); a directory would be a way out of
     /// the root (CVE-2024-21626) and is an error. With a gauge, output passes through palisade whatever it goes to.
     pub fn prepare(plan: &Plan, caller: Caller, gauge: Option<&Gauge>) -> Result<Self, Error> {
-        let (stdin, input) = if plan.interactive {
-            standard_input(caller.stdin, plan)?
+        let trust = Trust {
+            interactive: plan.interactive,
+            files: plan.landlock.is_some() && !plan.best_effort,
+            output: true,
+        };
+        Self::trusting(trust, caller, gauge)
+    }
+
+    /// The same for a command that joins a sandbox: what it leaves there in the background must not hold on to a pipe of
+    /// the caller's, who would wait for its end.
+    pub fn join(interactive: bool, caller: Caller) -> Result<Self, Error> {
+        let trust = Trust {
+            interactive,
+            files: false,
+            output: false,
+        };
+        Self::trusting(trust, caller, None)
+    }
+
+    fn trusting(trust: Trust, caller: Caller, gauge: Option<&Gauge>) -> Result<Self, Error> {
+        let (stdin, input) = if trust.interactive {
+            standard_input(caller.stdin, trust)?
         } else {
             (null()?, None)
         };
-        let (mut out, out_stat) = passage(caller.stdout, "standard output", plan)?;
-        let (mut err, err_stat) = passage(caller.stderr, "standard error", plan)?;
-        if gauge.is_some() {
-            for passage in [&mut out, &mut err] {
-                if matches!(passage, Passage::Direct) {
-                    *passage = Passage::Pipe;
-                }
+        let (mut out, out_stat) = passage(caller.stdout, "standard output", trust)?;
+        let (mut err, err_stat) = passage(caller.stderr, "standard error", trust)?;
+        for (passage, stat) in [(&mut out, &out_stat), (&mut err, &err_stat)] {
+            let copied =
+                gauge.is_some() || !trust.output && !stat.as_ref().is_some_and(is_harmless_device);
+            if copied && matches!(passage, Passage::Direct) {
+                *passage = Passage::Pipe;
             }
         }
         let (stdout, out_relay) = outward(caller.stdout, &out)?;
@@ -119,8 +150,8 @@ impl Streams {
     }
 }
 
-fn standard_input(caller: BorrowedFd, plan: &Plan) -> Result<(OwnedFd, Option<Relay>), Error> {
-    match passage(caller, "standard input", plan)?.0 {
+fn standard_input(caller: BorrowedFd, trust: Trust) -> Result<(OwnedFd, Option<Relay>), Error> {
+    match passage(caller, "standard input", trust)?.0 {
         Passage::Closed => Ok((null()?, None)),
         Passage::Direct => Ok((duplicate(caller)?, None)),
         Passage::Pipe => {
@@ -145,7 +176,7 @@ fn outward(caller: BorrowedFd, passage: &Passage) -> Result<(OwnedFd, Option<Rel
 fn passage(
     fd: BorrowedFd,
     stream: &'static str,
-    plan: &Plan,
+    trust: Trust,
 ) -> Result<(Passage, Option<FileStat>), Error> {
     let stat = match fstat(fd) {
         Err(Errno::EBADF) => return Ok((Passage::Closed, None)),
@@ -155,7 +186,7 @@ fn passage(
     let passage = match type_of(&stat) {
         SFlag::S_IFIFO | SFlag::S_IFSOCK => Passage::Direct,
         // Through /proc/self/fd a file opened for reading can be opened for writing; Landlock is what refuses that.
-        SFlag::S_IFREG if plan.landlock.is_some() && !plan.best_effort => Passage::Direct,
+        SFlag::S_IFREG if trust.files => Passage::Direct,
         SFlag::S_IFCHR if is_harmless_device(&stat) => Passage::Direct,
         SFlag::S_IFREG | SFlag::S_IFCHR => Passage::Pipe,
         SFlag::S_IFDIR => return Err(refused("a directory")),

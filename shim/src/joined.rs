@@ -1,0 +1,301 @@
+//! A command in a running sandbox, from its request to its end: `palisade exec`.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use palisade_runtime::{Exit, JoinCommand, JoinEvent, Joined, Protections, Usage};
+
+use crate::Error;
+use crate::console::{self, Console};
+use crate::outcome::{Circumstances, Limit, Outcome, classify};
+use crate::relay::{Flow, Relay};
+use crate::signals::{Signals, stop_here};
+use crate::stdio::{Caller, Streams};
+
+/// Runs `command` with the caller's standard streams until it has ended. `hand_in` gives the descriptor to whoever holds
+/// the sandbox, for [`Sandbox::admit`](palisade_runtime::Sandbox::admit).
+///
+/// What the command leaves in the background goes on in the sandbox. When this process is killed, the command's whole tree
+/// ends. Signals that reach it go to the command, and stay blocked afterwards.
+///
+/// # Errors
+/// What kept the command from running.
+pub fn run(
+    command: &JoinCommand,
+    interactive: bool,
+    hand_in: impl FnOnce(OwnedFd) -> Result<(), Error>,
+) -> Result<Outcome, Error> {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let caller = Caller {
+        stdin: stdin.as_fd(),
+        stdout: stdout.as_fd(),
+        stderr: stderr.as_fd(),
+    };
+    let streams = if command.terminal.is_some() {
+        console::check(interactive, caller)?;
+        Streams::none()?
+    } else {
+        Streams::join(interactive, caller)?
+    };
+    let signals = Signals::block()?;
+    let (start, clock) = (SystemTime::now(), Instant::now());
+    let (joined, theirs) = Joined::new(command, &streams.handed)?;
+    drop(streams.handed);
+    hand_in(theirs)?;
+    let mut watch = Watch {
+        caller,
+        interactive,
+        joined,
+        signals,
+        console: None,
+        input: streams.input,
+        output: streams.output,
+        started: None,
+        waiting: Vec::new(),
+    };
+    let ended = watch.until_end()?;
+    watch.drain()?;
+    let circumstances = Circumstances {
+        stopped_by: ended.timed_out.then_some(Limit::Time),
+        ..Circumstances::default()
+    };
+    let (code, reason, signal) = classify(ended.exit, &circumstances);
+    Ok(Outcome {
+        code,
+        reason,
+        signal,
+        full: Vec::new(),
+        streams: [None, None],
+        protections: watch.started.unwrap_or_default(),
+        usage: ended.usage,
+        missing: Vec::new(),
+        start,
+        duration: clock.elapsed(),
+        problems: Vec::new(),
+    })
+}
+
+/// Starts `command` with nothing on its standard streams and leaves it alone.
+///
+/// # Errors
+/// What kept the command from running.
+pub fn leave(
+    command: &JoinCommand,
+    hand_in: impl FnOnce(OwnedFd) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (mut joined, theirs) = Joined::new(command, &Streams::none()?.handed)?;
+    hand_in(theirs)?;
+    loop {
+        let mut fds = [PollFd::new(joined.control(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::system("wait for the command")(errno)),
+        }
+        match joined.event()? {
+            Some(JoinEvent::Started(_)) => return Ok(()),
+            Some(JoinEvent::Closed | JoinEvent::Exited { .. }) => return Err(Error::NeverStarted),
+            Some(JoinEvent::Terminal) | None => {}
+        }
+    }
+}
+
+struct Watch<'a> {
+    caller: Caller<'a>,
+    interactive: bool,
+    joined: Joined,
+    signals: Signals,
+    console: Option<Console<'a>>,
+    input: Option<Relay>,
+    output: [Option<Relay>; 2],
+    started: Option<Protections>,
+    /// Signals that came before there was a command to have them.
+    waiting: Vec<i32>,
+}
+
+struct Ended {
+    exit: Exit,
+    timed_out: bool,
+    usage: Usage,
+}
+
+/// What one turn of the loop is about.
+enum Turn {
+    Keeper,
+    Signal,
+    Flow,
+}
+
+impl Watch<'_> {
+    fn until_end(&mut self) -> Result<Ended, Error> {
+        loop {
+            match self.wait()? {
+                Turn::Keeper => {
+                    if let Some(ended) = self.listen()? {
+                        return Ok(ended);
+                    }
+                }
+                Turn::Signal => self.take_signal()?,
+                Turn::Flow => self.copy()?,
+            }
+        }
+    }
+
+    fn relays(&self) -> impl Iterator<Item = &Relay> {
+        self.input.iter().chain(self.output.iter().flatten())
+    }
+
+    fn wait(&self) -> Result<Turn, Error> {
+        let mut fds = Vec::with_capacity(5);
+        fds.push(PollFd::new(self.joined.control(), PollFlags::POLLIN));
+        fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
+        for (fd, flags) in self.relays().filter_map(Relay::interest) {
+            fds.push(PollFd::new(fd, flags));
+        }
+        loop {
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::system("wait for the command")(errno)),
+                Ok(_) => {
+                    let came = |fd: &PollFd| fd.revents().is_some_and(|events| !events.is_empty());
+                    return Ok(if came(&fds[0]) {
+                        Turn::Keeper
+                    } else if came(&fds[1]) {
+                        Turn::Signal
+                    } else {
+                        Turn::Flow
+                    });
+                }
+            }
+        }
+    }
+
+    fn listen(&mut self) -> Result<Option<Ended>, Error> {
+        match self.joined.event()? {
+            None => {}
+            Some(JoinEvent::Terminal) => {
+                if let Some(master) = self.joined.terminal() {
+                    let linked = Console::link(master, self.interactive, self.caller)?;
+                    self.console = Some(linked.console);
+                    self.input = linked.input;
+                    self.output = [Some(linked.output), None];
+                }
+            }
+            Some(JoinEvent::Started(protections)) => {
+                self.started = Some(protections);
+                for signal in std::mem::take(&mut self.waiting) {
+                    self.joined.signal(signal)?;
+                }
+            }
+            Some(JoinEvent::Exited {
+                exit,
+                timed_out,
+                usage,
+            }) => {
+                return Ok(Some(Ended {
+                    exit,
+                    timed_out,
+                    usage,
+                }));
+            }
+            Some(JoinEvent::Closed) if self.started.is_none() => return Err(Error::NeverStarted),
+            // The sandbox has ended, and the command with it.
+            Some(JoinEvent::Closed) => {
+                return Ok(Some(Ended {
+                    exit: Exit::Signal(libc::SIGKILL),
+                    timed_out: false,
+                    usage: Usage::default(),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_signal(&mut self) -> Result<(), Error> {
+        let Some(signal) = self.signals.next()? else {
+            return Ok(());
+        };
+        match signal {
+            libc::SIGWINCH if self.console.is_some() => {
+                if let Some(console) = &self.console {
+                    console.resize();
+                }
+            }
+            libc::SIGTSTP => {
+                self.deliver(signal)?;
+                match &mut self.console {
+                    Some(console) => console.suspended(stop_here)?,
+                    None => stop_here()?,
+                }
+            }
+            _ => self.deliver(signal)?,
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, signal: i32) -> Result<(), Error> {
+        if self.started.is_some() {
+            self.joined.signal(signal)?;
+        } else {
+            self.waiting.push(signal);
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self) -> Result<(), Error> {
+        if let Some(input) = &mut self.input
+            && input.pump() != Flow::Open
+        {
+            self.input = None;
+        }
+        for output in &mut self.output {
+            let Some(relay) = output else { continue };
+            match relay.pump() {
+                Flow::Open => {}
+                Flow::Ended => *output = None,
+                // A pipe breaks under its writer when we close it; a terminal is hung up and takes no more.
+                Flow::Broken => match &self.console {
+                    None => *output = None,
+                    Some(console) => {
+                        *output = Some(console.discard()?);
+                        self.joined.signal(libc::SIGHUP)?;
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what was written before the command's end, and not a byte that comes later from the background. A request to
+    /// end makes an end of a reader that takes nothing.
+    fn drain(&mut self) -> Result<(), Error> {
+        self.input = None;
+        for relay in self.output.iter_mut().flatten() {
+            relay.rest();
+        }
+        while self.relays().next().is_some() {
+            self.copy()?;
+            let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            for (fd, flags) in self.relays().filter_map(Relay::interest) {
+                // An empty pipe gets no more: the next copy finds its end without waiting.
+                if flags.contains(PollFlags::POLLOUT) {
+                    fds.push(PollFd::new(fd, flags));
+                }
+            }
+            if fds.len() <= self.relays().count() {
+                continue;
+            }
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::system("write out what the command wrote")(errno)),
+            }
+            if self.signals.next()?.is_some_and(crate::signals::terminates) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
