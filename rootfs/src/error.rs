@@ -149,6 +149,57 @@ pub enum Error {
         /// Why not, and what would do.
         reason: String,
     },
+    /// A registry, or something on the way to it, does not do what was asked.
+    #[error("cannot {doing} {what}: {reason}")]
+    Registry {
+        /// The operation, as a verb.
+        doing: &'static str,
+        /// What it was done to, and where.
+        what: String,
+        /// What went wrong.
+        reason: String,
+        /// What to do now; empty where there is nothing.
+        remedy: &'static str,
+    },
+    /// A registry does not let the caller do something.
+    #[error("{registry} denies access to {what}: {reason}")]
+    Denied {
+        /// The registry.
+        registry: String,
+        /// What was asked for.
+        what: String,
+        /// The registry's reason.
+        reason: String,
+    },
+    /// A registry has no such image.
+    #[error("there is no image {name}{}", place.as_ref().map_or_else(String::new, |place| format!(" at {place}")))]
+    NoSuchName {
+        /// The name, in full.
+        name: String,
+        /// The registry, where that is not in the name.
+        place: Option<String>,
+    },
+    /// The rules on whose images are used do not let an image be used.
+    #[error("image {name} is refused by {}: {reason}", path.display())]
+    Refused {
+        /// The name, in full.
+        name: String,
+        /// The file with the rule.
+        path: PathBuf,
+        /// What the rule says.
+        reason: String,
+    },
+    /// A file of settings or credentials cannot be understood.
+    #[error("{} cannot be understood: {reason}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The caller broke it off.
+    #[error("interrupted")]
+    Interrupted,
     /// The store's directory is not one to trust.
     #[error("the store {} cannot be used: {reason}", path.display())]
     Store {

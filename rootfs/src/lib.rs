@@ -31,6 +31,7 @@ pub mod manifest;
 pub mod merged;
 mod platform;
 mod reference;
+pub mod registry;
 mod source;
 mod store;
 mod unpack;

@@ -1,0 +1,391 @@
+//! One request to one address: connections, time limits, proxies. What a registry means by its answers is not known here.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use ureq::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use ureq::http::{Method, Request, Response, StatusCode, Uri};
+use ureq::{Agent, Body, Proxy, SendBody};
+
+use super::options::Options;
+use super::trust::Trust;
+use crate::error::{Error, Result};
+
+/// Connections to hosts, kept open between requests.
+#[derive(Debug)]
+pub(super) struct Http {
+    agents: Mutex<HashMap<(String, bool), Agent>>,
+    trust: Trust,
+    connect: Duration,
+    idle: Duration,
+    proxies: Proxies,
+    stopped: Mutex<bool>,
+    stop: Condvar,
+}
+
+/// Why there was no answer.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// In words.
+    pub reason: String,
+    pub kind: FaultKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    /// Nobody listens, or the host is unknown.
+    Unreachable,
+    /// The connection broke, or nothing came for too long: worth another try.
+    Broken,
+    /// What answered does not speak TLS.
+    NotTls,
+    /// The certificate is not believed.
+    Certificate,
+    /// The request cannot be made.
+    Other,
+}
+
+/// What goes with a request.
+pub(super) struct Payload<'a> {
+    pub reader: &'a mut dyn Read,
+    pub length: u64,
+}
+
+impl Http {
+    pub(super) fn new(options: &Options) -> Result<Self> {
+        Ok(Self {
+            agents: Mutex::default(),
+            trust: Trust::new(options.certificates.clone(), &options.ca_files)?,
+            connect: options.connect,
+            idle: options.idle,
+            proxies: Proxies::new(options),
+            stopped: Mutex::new(false),
+            stop: Condvar::new(),
+        })
+    }
+
+    /// Breaks every connection off and lets no other come into being.
+    pub(super) fn stop(&self) {
+        *lock(&self.stopped) = true;
+        self.stop.notify_all();
+        for agent in lock(&self.agents).values() {
+            agent.clone().shutdown();
+        }
+    }
+
+    /// Waits, unless stopped.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] once stopped; without a pause it only looks.
+    pub(super) fn pause(&self, pause: Duration) -> Result<()> {
+        let stopped = lock(&self.stopped);
+        let (stopped, _) = self
+            .stop
+            .wait_timeout_while(stopped, pause, |stopped| !*stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+        if *stopped {
+            return Err(Error::Interrupted);
+        }
+        Ok(())
+    }
+
+    /// Makes one request; redirections and errors of the server are answers like others.
+    pub(super) fn send(
+        &self,
+        method: &Method,
+        address: &Uri,
+        verify: bool,
+        headers: &HeaderMap,
+        payload: Option<Payload<'_>>,
+    ) -> Result<std::result::Result<Response<Body>, Fault>> {
+        self.pause(Duration::ZERO)?;
+        let agent = self.agent(address, verify)?;
+        let mut request = Request::builder().method(method.clone()).uri(address.clone());
+        if let Some(all) = request.headers_mut() {
+            all.extend(headers.clone());
+            all.entry("user-agent").or_insert(HeaderValue::from_static(concat!(
+                "palisade/",
+                env!("CARGO_PKG_VERSION")
+            )));
+            // A blob is hashed as it is stored: it must not be packed once more on the way.
+            all.insert("accept-encoding", HeaderValue::from_static("identity"));
+            if let Some(payload) = &payload {
+                all.insert("content-length", HeaderValue::from(payload.length));
+            } else if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+                all.insert("content-length", HeaderValue::from(0));
+            }
+        }
+        let sent = match payload {
+            None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+                let empty: &[u8] = b"";
+                request
+                    .body(empty)
+                    .map_err(ureq::Error::from)
+                    .and_then(|request| agent.run(request))
+            }
+            None => request
+                .body(())
+                .map_err(ureq::Error::from)
+                .and_then(|request| agent.run(request)),
+            Some(payload) => request
+                .body(SendBody::from_reader(payload.reader))
+                .map_err(ureq::Error::from)
+                .and_then(|request| agent.run(request)),
+        };
+        Ok(sent.map_err(|error| Fault::of(&error)))
+    }
+
+    fn agent(&self, address: &Uri, verify: bool) -> Result<Agent> {
+        let host = address.authority().map_or("", |a| a.as_str());
+        let secure = address.scheme_str() != Some("http");
+        let key = (format!("{secure}/{host}"), verify);
+        let mut agents = lock(&self.agents);
+        if let Some(agent) = agents.get(&key) {
+            return Ok(agent.clone());
+        }
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(self.connect))
+            .timeout_recv_response(Some(self.idle))
+            .timeout_per_read(Some(self.idle))
+            .timeout_per_write(Some(self.idle))
+            .max_response_header_size(64 << 10)
+            .proxy(self.proxies.of(address));
+        if secure {
+            config = config.tls_config(self.trust.config(host, verify)?);
+        }
+        let agent: Agent = config.build().into();
+        agents.insert(key, agent.clone());
+        Ok(agent)
+    }
+}
+
+impl Fault {
+    fn of(error: &ureq::Error) -> Self {
+        let (kind, reason) = match error {
+            ureq::Error::Timeout(_) => (
+                FaultKind::Broken,
+                "it did not answer in time".to_owned(),
+            ),
+            ureq::Error::HostNotFound => {
+                (FaultKind::Unreachable, "the host is unknown".to_owned())
+            }
+            ureq::Error::ConnectionFailed | ureq::Error::ConnectProxyFailed(_) => {
+                (FaultKind::Unreachable, error.to_string())
+            }
+            ureq::Error::Rustls(error) => of_tls(error),
+            ureq::Error::Io(error) => Self::of_io(error),
+            ureq::Error::BodyStalled | ureq::Error::Protocol(_) => (
+                FaultKind::Broken,
+                format!("what it sent is not HTTP ({error})"),
+            ),
+            _ => (FaultKind::Other, error.to_string()),
+        };
+        Self { reason, kind }
+    }
+
+    fn of_io(error: &std::io::Error) -> (FaultKind, String) {
+        use std::io::ErrorKind as Kind;
+        if let Some(inner) = error.get_ref() {
+            if let Some(inner) = inner.downcast_ref::<rustls::Error>() {
+                return of_tls(inner);
+            }
+            if let Some(inner) = inner.downcast_ref::<ureq::Error>() {
+                let fault = Self::of(inner);
+                return (fault.kind, fault.reason);
+            }
+        }
+        match error.kind() {
+            Kind::ConnectionRefused => (FaultKind::Unreachable, "nobody listens there".to_owned()),
+            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => (
+                FaultKind::Unreachable,
+                "there is no way to it".to_owned(),
+            ),
+            Kind::TimedOut | Kind::WouldBlock => {
+                (FaultKind::Broken, "it did not answer in time".to_owned())
+            }
+            Kind::UnexpectedEof
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::NotConnected => (FaultKind::Broken, "the connection broke".to_owned()),
+            _ => (FaultKind::Other, error.to_string()),
+        }
+    }
+
+    /// Why a body could not be read to its end.
+    pub(super) fn of_body(error: &std::io::Error) -> Self {
+        let (kind, reason) = Self::of_io(error);
+        Self { reason, kind }
+    }
+}
+
+fn of_tls(error: &rustls::Error) -> (FaultKind, String) {
+    match error {
+        rustls::Error::InvalidMessage(_) => {
+            (FaultKind::NotTls, "it does not speak TLS".to_owned())
+        }
+        rustls::Error::InvalidCertificate(why) => (
+            FaultKind::Certificate,
+            format!("its certificate is not believed ({why})"),
+        ),
+        rustls::Error::AlertReceived(alert) => (
+            FaultKind::Certificate,
+            format!("it refuses the connection ({alert:?})"),
+        ),
+        error => (FaultKind::Other, error.to_string()),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether an answer tells of something that passes, and how long it asks to wait.
+pub(super) fn passing(response: &Response<Body>) -> Option<Option<Duration>> {
+    let passes = matches!(
+        response.status(),
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    );
+    let seconds = || {
+        let text = text_of(response.headers(), &RETRY_AFTER)?;
+        text.trim().parse().ok().map(Duration::from_secs)
+    };
+    passes.then(seconds)
+}
+
+/// A header's value, where it is text.
+pub(super) fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Reads a body that must be small. `what` names it for the error.
+pub(super) fn small(
+    response: &mut Response<Body>,
+    most: u64,
+    what: &str,
+) -> Result<std::result::Result<Vec<u8>, Fault>> {
+    let announced = response.body().content_length();
+    let over = || Error::limit(format!("the size of {what}"), format!("{most} bytes"));
+    if announced.is_some_and(|length| length > most) {
+        return Err(over());
+    }
+    let mut text = Vec::new();
+    let read = response
+        .body_mut()
+        .as_reader()
+        .take(most + 1)
+        .read_to_end(&mut text);
+    if text.len() as u64 > most {
+        return Err(over());
+    }
+    Ok(read.map(|_| text).map_err(|e| Fault::of_body(&e)))
+}
+
+/// Which proxy leads to which host, as curl and docker have it: `http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`.
+#[derive(Debug)]
+struct Proxies {
+    http: Option<String>,
+    https: Option<String>,
+    none: String,
+}
+
+impl Proxies {
+    fn new(options: &Options) -> Self {
+        let variable = |names: &[&str]| names.iter().find_map(|name| options.variable(name));
+        let all = variable(&["all_proxy", "ALL_PROXY"]);
+        Self {
+            http: variable(&["http_proxy", "HTTP_PROXY"]).or_else(|| all.clone()),
+            https: variable(&["https_proxy", "HTTPS_PROXY"]).or(all),
+            none: variable(&["no_proxy", "NO_PROXY"]).unwrap_or_default(),
+        }
+    }
+
+    fn of(&self, address: &Uri) -> Option<Proxy> {
+        let secure = address.scheme_str() != Some("http");
+        let text = if secure { &self.https } else { &self.http };
+        // This machine is not reached through another.
+        if is_loopback(address.host().unwrap_or_default()) {
+            return None;
+        }
+        let proxy = Proxy::new(text.as_deref()?).ok()?;
+        let mut builder = Proxy::builder(proxy.protocol())
+            .host(proxy.host())
+            .port(proxy.port())
+            .no_proxy(&self.none);
+        if let Some(name) = proxy.username() {
+            builder = builder.username(name);
+        }
+        if let Some(password) = proxy.password() {
+            builder = builder.password(password);
+        }
+        builder.build().ok()
+    }
+}
+
+/// Whether a host, without its port, is this machine (RFC 6761, section 6.3; RFC 6890).
+pub(super) fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy(variables: &[(&str, &str)], address: &str) -> Option<String> {
+        let options = Options {
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+            ..Options::default()
+        };
+        let address: Uri = address.parse().unwrap();
+        Proxies::new(&options)
+            .of(&address)
+            .filter(|proxy| !proxy.is_no_proxy(&address))
+            .map(|proxy| format!("{}:{}", proxy.host(), proxy.port()))
+    }
+
+    #[test]
+    fn a_proxy_is_chosen_by_scheme_and_not_for_hosts_that_need_none() {
+        let both = [
+            ("HTTP_PROXY", "http://plain:1"),
+            ("https_proxy", "http://user:pw@secure:2"),
+            ("no_proxy", "inner.example,.corp"),
+        ];
+        assert_eq!(proxy(&both, "http://a.b/"), Some("plain:1".to_owned()));
+        assert_eq!(proxy(&both, "https://a.b/"), Some("secure:2".to_owned()));
+        assert_eq!(proxy(&both, "https://inner.example/"), None);
+        assert_eq!(proxy(&both, "https://x.corp/"), None);
+        assert_eq!(proxy(&both, "https://localhost:5000/"), None);
+        assert_eq!(proxy(&both, "http://127.0.0.9/"), None);
+        let all = [("ALL_PROXY", "http://all:3")];
+        assert_eq!(proxy(&all, "https://a.b/"), Some("all:3".to_owned()));
+        assert_eq!(proxy(&[], "https://a.b/"), None);
+    }
+
+    #[test]
+    fn loopback_is_told_by_name_and_by_number() {
+        for host in ["localhost", "127.0.0.1", "127.9.9.9", "[::1]", "a.localhost"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["example.com", "128.0.0.1", "localhost.example.com", ""] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}
