@@ -219,6 +219,18 @@ impl Error {
         }
     }
 
+    /// Whether this is about the way that content comes, not about the content: what has arrived may be the beginning of the right one.
+    pub(crate) fn is_of_the_way(&self) -> bool {
+        matches!(
+            self,
+            Self::Io { .. }
+                | Self::Registry { .. }
+                | Self::Denied { .. }
+                | Self::Settings { .. }
+                | Self::Interrupted
+        )
+    }
+
     pub(crate) fn limit(what: impl Into<String>, limit: impl Into<String>) -> Self {
         Self::Limit {
             what: what.into(),

@@ -7,43 +7,43 @@ use ureq::http::header::{CONTENT_RANGE, CONTENT_LENGTH};
 use ureq::http::{Method, StatusCode};
 
 use super::http::{Fault, FaultKind, text_of};
+use super::places::Place;
 use super::session::{Ask, Session};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 /// The bytes of a blob from some offset to its end. They are as long as they should be; whether they are the right ones is for
 /// the reader to check.
-pub(super) struct BlobReader<'a> {
+pub(super) struct BlobReader<'p, 's> {
     /// Where it may be had, in order; mirrors first.
-    sessions: &'a [Session<'a>],
+    places: &'p [Place<'s>],
     digest: Digest,
     size: u64,
     at: u64,
+    /// Told how much is there, as it comes.
+    progress: &'p (dyn Fn(u64) + 'p),
     body: Option<BodyReader<'static>>,
     /// Failures since the last byte that arrived.
     failures: u32,
-    /// Why reading failed, told apart from the errors of what the bytes are.
-    error: &'a std::sync::Mutex<Option<Error>>,
 }
 
-impl<'a> BlobReader<'a> {
-    /// Of a blob of `size` bytes, from the byte `at` on. An error goes to `error`; what [`Read`] returns then only says that
-    /// there is one.
+impl<'p, 's> BlobReader<'p, 's> {
+    /// Of a blob of `size` bytes, from the byte `at` on.
     pub(super) fn new(
-        sessions: &'a [Session<'a>],
+        places: &'p [Place<'s>],
         digest: Digest,
         size: u64,
         at: u64,
-        error: &'a std::sync::Mutex<Option<Error>>,
+        progress: &'p (dyn Fn(u64) + 'p),
     ) -> Self {
         Self {
-            sessions,
+            places,
             digest,
             size,
             at,
+            progress,
             body: None,
             failures: 0,
-            error,
         }
     }
 
@@ -67,6 +67,7 @@ impl<'a> BlobReader<'a> {
                     Ok(count) => {
                         self.at += count as u64;
                         self.failures = 0;
+                        (self.progress)(self.at);
                         return Ok(count);
                     }
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -75,7 +76,7 @@ impl<'a> BlobReader<'a> {
             };
             self.body = None;
             self.failures += 1;
-            let session = &self.sessions[0];
+            let session = self.places[0].session()?;
             let again = fault.kind == FaultKind::Broken && session.rest(self.failures)?;
             if !again {
                 self.next_place(Error::Registry {
@@ -90,10 +91,10 @@ impl<'a> BlobReader<'a> {
 
     /// Goes on at the next place, or fails.
     fn next_place(&mut self, error: Error) -> Result<()> {
-        if self.sessions.len() < 2 || matches!(error, Error::Interrupted) {
+        if self.places.len() < 2 || matches!(error, Error::Interrupted) {
             return Err(error);
         }
-        self.sessions = &self.sessions[1..];
+        self.places = &self.places[1..];
         self.failures = 0;
         Ok(())
     }
@@ -104,7 +105,10 @@ impl<'a> BlobReader<'a> {
             if self.at == self.size && self.size > 0 {
                 return Ok(None);
             }
-            match self.open() {
+            let opened = self.places[0]
+                .session()
+                .and_then(|session| self.open(session));
+            match opened {
                 Ok(body) => self.body = Some(body),
                 Err(error) => self.next_place(error)?,
             }
@@ -112,8 +116,7 @@ impl<'a> BlobReader<'a> {
         Ok(self.body.as_mut())
     }
 
-    fn open(&self) -> Result<BodyReader<'static>> {
-        let session = &self.sessions[0];
+    fn open(&self, session: &Session<'_>) -> Result<BodyReader<'static>> {
         let doing = ("fetch", format!("blob {}", self.digest));
         let path = session.path(&format!("blobs/{}", self.digest));
         let mut ask = Ask::new(Method::GET, path, session.scope("pull"), doing);
@@ -157,15 +160,8 @@ impl<'a> BlobReader<'a> {
     }
 }
 
-impl Read for BlobReader<'_> {
+impl Read for BlobReader<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.fill(out).map_err(|error| {
-            let text = error.to_string();
-            self.error
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .get_or_insert(error);
-            io::Error::other(text)
-        })
+        self.fill(out).map_err(io::Error::other)
     }
 }

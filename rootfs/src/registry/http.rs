@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -154,7 +155,7 @@ impl Http {
             .timeout_per_read(Some(self.idle))
             .timeout_per_write(Some(self.idle))
             .max_response_header_size(64 << 10)
-            .proxy(self.proxies.of(address));
+            .proxy(self.proxies.of(address)?);
         if secure {
             config = config.tls_config(self.trust.config(host, verify)?);
         }
@@ -310,35 +311,89 @@ impl Proxies {
         }
     }
 
-    fn of(&self, address: &Uri) -> Option<Proxy> {
+    fn of(&self, address: &Uri) -> Result<Option<Proxy>> {
         let secure = address.scheme_str() != Some("http");
+        let host = bare(address.host().unwrap_or_default());
+        let port = address.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let text = if secure { &self.https } else { &self.http };
+        let Some(text) = text else {
+            return Ok(None);
+        };
         // This machine is not reached through another.
-        if is_loopback(address.host().unwrap_or_default()) {
-            return None;
+        if is_loopback(host) || self.none.split(',').any(|rule| excepts(rule, host, port)) {
+            return Ok(None);
         }
-        let proxy = Proxy::new(text.as_deref()?).ok()?;
-        let mut builder = Proxy::builder(proxy.protocol())
-            .host(proxy.host())
-            .port(proxy.port())
-            .no_proxy(&self.none);
-        if let Some(name) = proxy.username() {
-            builder = builder.username(name);
-        }
-        if let Some(password) = proxy.password() {
-            builder = builder.password(password);
-        }
-        builder.build().ok()
+        Proxy::new(text).map(Some).map_err(|_| Error::Registry {
+            doing: "use",
+            what: "the proxy that the environment names".to_owned(),
+            reason: "it is not an http, https or socks address".to_owned(),
+            remedy: "correct HTTPS_PROXY and HTTP_PROXY, or unset them",
+        })
     }
+}
+
+/// Whether an item of `no_proxy` is about a host: `*`, a domain with all below it, one with a dot before it without itself, an
+/// address, a range of addresses; each may have a port.
+fn excepts(rule: &str, host: &str, port: u16) -> bool {
+    let rule = rule.trim();
+    let host = host.to_ascii_lowercase();
+    if rule == "*" {
+        return true;
+    }
+    let address: Option<IpAddr> = host.parse().ok();
+    if let Some((network, length)) = rule.split_once('/') {
+        return address.zip(network.parse().ok()).zip(length.parse().ok()).is_some_and(
+            |((address, network), length)| in_network(address, network, length),
+        );
+    }
+    let rule = rule.to_ascii_lowercase();
+    let (name, only) = match rule.rsplit_once(':') {
+        Some((name, number)) if !name.contains(':') || name.ends_with(']') => {
+            (name, number.parse::<u16>().ok())
+        }
+        _ => (rule.as_str(), None),
+    };
+    if name.is_empty() || only.is_some_and(|only| only != port) {
+        return false;
+    }
+    let name = bare(name);
+    if address.is_some() {
+        return name.parse() == Ok(address.unwrap_or(IpAddr::from([0, 0, 0, 0])));
+    }
+    let domain = name.trim_start_matches('*');
+    match domain.strip_prefix('.') {
+        Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
+        None => {
+            let rest = host.strip_suffix(domain);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        }
+    }
+}
+
+fn in_network(address: IpAddr, network: IpAddr, length: u32) -> bool {
+    let (address, network, bits) = match (address, network) {
+        (IpAddr::V4(a), IpAddr::V4(n)) => (u128::from(a.to_bits()), u128::from(n.to_bits()), 32),
+        (IpAddr::V6(a), IpAddr::V6(n)) => (a.to_bits(), n.to_bits(), 128),
+        _ => return false,
+    };
+    match length {
+        0 => true,
+        length if length <= bits => (address ^ network) >> (bits - length) == 0,
+        _ => false,
+    }
+}
+
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Whether a host, without its port, is this machine (RFC 6761, section 6.3; RFC 6890).
 pub(super) fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = bare(host);
     host == "localhost"
         || host.ends_with(".localhost")
         || host
-            .parse::<std::net::IpAddr>()
+            .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback())
 }
 
@@ -357,7 +412,7 @@ mod tests {
         let address: Uri = address.parse().unwrap();
         Proxies::new(&options)
             .of(&address)
-            .filter(|proxy| !proxy.is_no_proxy(&address))
+            .unwrap()
             .map(|proxy| format!("{}:{}", proxy.host(), proxy.port()))
     }
 
@@ -366,17 +421,29 @@ mod tests {
         let both = [
             ("HTTP_PROXY", "http://plain:1"),
             ("https_proxy", "http://user:pw@secure:2"),
-            ("no_proxy", "inner.example,.corp"),
+            ("no_proxy", "inner.example,.corp, 10.0.0.0/8,[fd00::1]:443,named:81"),
         ];
         assert_eq!(proxy(&both, "http://a.b/"), Some("plain:1".to_owned()));
         assert_eq!(proxy(&both, "https://a.b/"), Some("secure:2".to_owned()));
         assert_eq!(proxy(&both, "https://inner.example/"), None);
+        assert_eq!(proxy(&both, "https://below.inner.example/"), None);
         assert_eq!(proxy(&both, "https://x.corp/"), None);
+        assert_eq!(proxy(&both, "https://10.1.2.3/"), None);
+        assert_eq!(proxy(&both, "https://[fd00::1]/"), None);
+        assert_eq!(proxy(&both, "http://named:81/"), None);
+        for other in ["http://corp/", "http://11.1.2.3/", "http://named/", "http://notinner.example/"] {
+            assert_eq!(proxy(&both, other), Some("plain:1".to_owned()), "{other}");
+        }
         assert_eq!(proxy(&both, "https://localhost:5000/"), None);
         assert_eq!(proxy(&both, "http://127.0.0.9/"), None);
         let all = [("ALL_PROXY", "http://all:3")];
         assert_eq!(proxy(&all, "https://a.b/"), Some("all:3".to_owned()));
         assert_eq!(proxy(&[], "https://a.b/"), None);
+        let options = Options {
+            variables: vec![("HTTPS_PROXY".into(), "gopher://x".into())],
+            ..Options::default()
+        };
+        assert!(Proxies::new(&options).of(&"https://a.b/".parse().unwrap()).is_err());
     }
 
     #[test]

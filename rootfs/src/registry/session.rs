@@ -212,17 +212,8 @@ impl<'a> Session<'a> {
     /// [`Error::Registry`] if no answer comes, [`Error::Denied`] if no token is had.
     pub(super) fn ask(&self, ask: &Ask<'_>) -> Result<Response<Body>> {
         let mut failures = 0;
-        let mut refused = false;
         loop {
-            let (reason, asked) = match self.once(ask)? {
-                Ok(response) if response.status() == StatusCode::UNAUTHORIZED && !refused => {
-                    refused = true;
-                    lock(&self.proofs).clear();
-                    if !self.learn(&response)? {
-                        return Ok(response);
-                    }
-                    continue;
-                }
+            let (reason, asked) = match self.attempt(ask)? {
                 Ok(response) => match passing(&response) {
                     None => return Ok(response),
                     Some(asked) => (format!("it answers {}", response.status()), asked),
@@ -245,6 +236,24 @@ impl<'a> Session<'a> {
                 }
             }
         }
+    }
+
+    /// Asks once; once more if the registry wants to know who asks.
+    pub(super) fn attempt(
+        &self,
+        ask: &Ask<'_>,
+    ) -> Result<std::result::Result<Response<Body>, Fault>> {
+        let first = self.once(ask)?;
+        let Ok(response) = &first else {
+            return Ok(first);
+        };
+        if response.status() != StatusCode::UNAUTHORIZED || !self.learn(response)? {
+            return Ok(first);
+        }
+        // The proof was none, or has grown too old.
+        lock(&self.proofs).remove(&ask.scopes.join(" "));
+        drop(first);
+        self.once(ask)
     }
 
     /// One attempt, with the redirections it meets.
@@ -373,6 +382,11 @@ impl<'a> Session<'a> {
             };
         }
         self.failed(ask.doing.0, message, "").about(ask)
+    }
+
+    /// An error with what the request was about.
+    pub(super) fn fault(&self, ask: &Ask<'_>, fault: Fault) -> Error {
+        self.failed(ask.doing.0, fault.reason, "").about(ask)
     }
 
     pub(super) fn failed(&self, doing: &'static str, reason: String, remedy: &'static str) -> Error {

@@ -224,7 +224,7 @@ impl Intake<'_> {
             Ok(()) => self.layout.adopt(&self.fd, &name, digest),
             Err(error) => {
                 // What only broke off is gone on with; what is wrong would be wrong again.
-                if !matches!(error, Error::Io { .. }) {
+                if !error.is_of_the_way() {
                     let _ = rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty());
                 }
                 Err(error)
