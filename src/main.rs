@@ -12,6 +12,7 @@ mod failure;
 mod format;
 mod manual;
 mod policy;
+mod registry;
 mod request;
 mod resolve;
 mod run;

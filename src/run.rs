@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use oci_spec::runtime::BoxBuilder;
 use palisade_policies::{Pins, Policy};
-use palisade_rootfs::{Image, Ownership, Reference, Store};
+use palisade_rootfs::{Image, Name, Ownership, Reference, Store};
 use palisade_runtime::{Root, Upper, terminal};
 use palisade_shim::{Outcome, Reason, receipt, supervise};
 
@@ -17,6 +17,7 @@ use crate::caller::Caller;
 use crate::cli::{self, render};
 use crate::data::WritableLayer;
 use crate::failure::{Failure, printable, reason};
+use crate::registry::pull::{self, When};
 use crate::request::{Request, Userns};
 use crate::resolve::{self, Place, Resolved, Source, host::HostTree};
 use crate::verb::print;
@@ -166,20 +167,42 @@ fn find_image(request: &Request, caller: &Caller, data: &Path) -> Result<Option<
     };
     let failed = |error: palisade_rootfs::Error| match error {
         palisade_rootfs::Error::NotInStore { name } => Failure::new(
-            format!("image {name} is not on this machine, and palisade does not pull images yet"),
-            format!("skopeo copy docker://{name} oci:DIR:TAG, and run oci:DIR:TAG"),
+            format!("image {name} is not on this machine"),
+            format!("palisade pull {name}, or --pull missing"),
         ),
         error => Failure::new(error.to_string(), image_remedy(&error)),
     };
     let store = Store::open(data).map_err(failed)?;
-    store
-        .resolve(&request.image, &request.platform, ownership)
-        .map(Some)
-        .map_err(failed)
+    let fetched = |name: &Name| {
+        let wanted = pull::Wanted {
+            name,
+            platform: &request.platform,
+            ownership,
+            when: request.pull,
+            quiet: request.quiet,
+        };
+        pull::for_run(&store, caller, &wanted).map(Some)
+    };
+    if let Reference::Registry(name) = &request.image
+        && matches!(request.pull, When::Always | When::Newer)
+    {
+        return fetched(name);
+    }
+    match store.resolve(&request.image, &request.platform, ownership) {
+        Ok(image) => Ok(Some(image)),
+        Err(error) => match (&error, &request.image) {
+            (palisade_rootfs::Error::NotInStore { .. }, Reference::Registry(name))
+                if request.pull == When::Missing =>
+            {
+                fetched(name)
+            }
+            _ => Err(failed(error)),
+        },
+    }
 }
 
 /// What to do about an image that cannot be had.
-fn image_remedy(error: &palisade_rootfs::Error) -> &'static str {
+pub fn image_remedy(error: &palisade_rootfs::Error) -> &'static str {
     use palisade_rootfs::Error;
     match error {
         Error::Io { doing, .. } if doing.contains("store") => {

@@ -6,8 +6,9 @@ use std::io::Write;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 
-use crate::cli::render;
+use crate::cli::{registry as registry_cli, render};
 use crate::failure::{EXIT_PALISADE, Failure, reason};
+use crate::registry::{login, pull, push};
 use crate::{doctor, manual, policy, run};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
@@ -15,6 +16,10 @@ pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
     let verb = args.next().unwrap_or_default();
     let result = match verb.to_str() {
         Some("run") => run::main(args),
+        Some("pull") => matched(registry_cli::pull_verb(), verb, args, &pull::main),
+        Some("push") => matched(registry_cli::push_verb(), verb, args, &push::main),
+        Some("login") => matched(registry_cli::login_verb(), verb, args, &login::login),
+        Some("logout") => matched(registry_cli::logout_verb(), verb, args, &login::logout),
         Some("policy") => matched(render::policy_verb(), verb, args, &policy::main),
         Some("doctor") => matched(render::doctor_verb(), verb, args, &doctor::main),
         Some("completions") => {

@@ -31,11 +31,8 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The image would have to come from a registry.
-    #[error(
-        "image {name} is not in the store, and palisade cannot pull from registries yet: copy it to disk \
-             (`skopeo copy docker://{name} oci:DIR:TAG`) and run oci:DIR:TAG"
-    )]
+    /// Nothing in the store has that name or id.
+    #[error("image {name} is not in the store")]
     NotInStore {
         /// The name, in full.
         name: String,

@@ -1,6 +1,7 @@
 //! The command line, as typed.
 
 pub mod options;
+pub mod registry;
 pub mod render;
 pub mod run;
 mod unavailable;

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Command, ValueHint, builder::PossibleValuesParser};
 use palisade_policies::Tier;
 
 use super::options::{Opt, Take};
-use super::run;
+use super::{registry, run};
 
 const ABOUT: &str =
     "Runs a command in a sandbox made of the kernel's own parts: no daemon, no privilege";
@@ -23,6 +23,7 @@ Exit codes:
 const EXAMPLES: &str = "\
 Images:
   host                       this machine's own programs, read-only
+  NAME[:TAG][@DIGEST]        from the store, or pulled from its registry
   oci:DIR[:TAG]              an OCI image layout
   oci-archive:FILE[:TAG]     the same in a tar file
   docker-archive:FILE[:REF]  what `docker save` writes
@@ -44,6 +45,10 @@ pub fn tree() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(run_verb())
+        .subcommand(registry::pull_verb())
+        .subcommand(registry::push_verb())
+        .subcommand(registry::login_verb())
+        .subcommand(registry::logout_verb())
         .subcommand(policy_verb())
         .subcommand(doctor_verb())
         .subcommand(completions_verb())

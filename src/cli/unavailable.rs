@@ -192,11 +192,6 @@ const TABLE: &[(&str, char, &str)] = &[
         "--network host, where a port listened on is the host's",
     ),
     (
-        "pull",
-        '\0',
-        "oci:DIR, oci-archive:FILE or docker-archive:FILE: images come from disk for now (skopeo copies from registries)",
-    ),
-    (
         "restart",
         '\0',
         "a loop or a service manager around palisade run",

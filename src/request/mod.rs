@@ -22,6 +22,7 @@ pub use text::signal;
 use crate::caller::Caller;
 use crate::cli::run::RunArguments;
 use crate::failure::Failure;
+use crate::registry::pull::When;
 
 /// A run as it was asked for.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Request {
     pub image_name: String,
     /// Which of its platforms.
     pub platform: Platform,
+    /// When it is fetched from its registry.
+    pub pull: When,
     /// What stands after the image.
     pub command: Vec<OsString>,
     /// `--entrypoint`: none for the image's, an empty text for none at all.
@@ -122,6 +125,18 @@ impl Request {
                 "host, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or dir:PATH",
             )
         })?;
+        let pull = match arguments.pull {
+            None => When::default(),
+            Some(typed) => {
+                let typed = text::utf8("--pull", typed)?;
+                When::parse(&typed).ok_or_else(|| {
+                    Failure::new(
+                        format!("--pull `{typed}` is not a time to fetch an image"),
+                        "--pull missing, always, never or newer",
+                    )
+                })?
+            }
+        };
         let platform = match arguments.platform {
             None => Platform::host(),
             Some(typed) => Platform::parse(&text::utf8("--platform", typed)?)
@@ -131,6 +146,7 @@ impl Request {
             image,
             image_name,
             platform,
+            pull,
             command: arguments.command,
             entrypoint: optional(arguments.entrypoint, |v| text::utf8("--entrypoint", v))?,
             environment: environment::collect(arguments.env_file, arguments.env, caller)?,

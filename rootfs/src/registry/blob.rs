@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use ureq::BodyReader;
-use ureq::http::header::{CONTENT_RANGE, CONTENT_LENGTH};
+use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use ureq::http::{Method, StatusCode};
 
 use super::http::{Fault, FaultKind, text_of};

@@ -51,10 +51,7 @@ impl Challenge {
         Ok(found)
     }
 
-    fn from_parts(
-        scheme: String,
-        parameters: Vec<(String, String)>,
-    ) -> Result<Self, &'static str> {
+    fn from_parts(scheme: String, parameters: Vec<(String, String)>) -> Result<Self, &'static str> {
         match scheme.as_str() {
             "basic" => Ok(Self::Basic),
             "bearer" => {
@@ -208,8 +205,14 @@ mod tests {
     #[test]
     fn the_challenges_of_registries_in_use_are_read() {
         assert_eq!(
-            Challenge::parse(r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#),
-            Ok(vec![bearer("https://auth.docker.io/token", "registry.docker.io", "repository:a/b:pull,push")])
+            Challenge::parse(
+                r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#
+            ),
+            Ok(vec![bearer(
+                "https://auth.docker.io/token",
+                "registry.docker.io",
+                "repository:a/b:pull,push"
+            )])
         );
         assert_eq!(
             Challenge::parse(r#"Basic realm="Registry Realm""#),
@@ -242,7 +245,7 @@ mod tests {
             "",
             " , ",
             "Bearer",
-            r#"Bearer realm="#,
+            "Bearer realm=",
             r#"Bearer realm="https://x"#,
             r#"Bearer realm="ftp://x""#,
             r#"Bearer realm="https://x" service="y""#,

@@ -62,7 +62,8 @@ struct Registry {
 struct Mirror {
     location: String,
     insecure: bool,
-    pull_from_mirror: String,
+    #[serde(rename = "pull-from-mirror")]
+    when: String,
 }
 
 impl Registry {
@@ -80,12 +81,13 @@ impl Registry {
         if let Some(suffix) = prefix.strip_prefix('*') {
             let host = name.split('/').next().unwrap_or_default();
             let host = host.split(':').next().unwrap_or_default();
-            return (suffix.starts_with('.') && host.ends_with(suffix) && host.len() > suffix.len())
-                .then_some(suffix.len());
+            return (suffix.starts_with('.')
+                && host.ends_with(suffix)
+                && host.len() > suffix.len())
+            .then_some(suffix.len());
         }
         let rest = name.strip_prefix(prefix)?;
-        (!prefix.is_empty() && (rest.is_empty() || rest.starts_with('/')))
-            .then_some(prefix.len())
+        (!prefix.is_empty() && (rest.is_empty() || rest.starts_with('/'))).then_some(prefix.len())
     }
 }
 
@@ -104,7 +106,10 @@ impl Configuration {
                 return Err("a [[registry]] has neither prefix nor location".to_owned());
             }
             if registry.prefix.starts_with('*') && !registry.prefix.starts_with("*.") {
-                return Err(format!("`{}` is not a prefix", registry.prefix.escape_debug()));
+                return Err(format!(
+                    "`{}` is not a prefix",
+                    registry.prefix.escape_debug()
+                ));
             }
             if registry.mirror.iter().any(|m| m.location.is_empty()) {
                 return Err("a [[registry.mirror]] has no location".to_owned());
@@ -153,8 +158,8 @@ impl Configuration {
     }
 
     fn read(&mut self, path: &Path) -> Result<()> {
-        let text =
-            std::fs::read_to_string(path).map_err(|e| Error::io("read the settings in", path, e))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::io("read the settings in", path, e))?;
         self.add(&text).map_err(|reason| Error::Settings {
             path: path.to_owned(),
             reason,
@@ -179,7 +184,8 @@ impl Configuration {
         if let Some(whole) = self.aliases.get(short).filter(|whole| has_host(whole)) {
             return Name::parse(&format!("{whole}{rest}"));
         }
-        let is_docker = |registry: &String| matches!(registry.as_str(), "docker.io" | "index.docker.io");
+        let is_docker =
+            |registry: &String| matches!(registry.as_str(), "docker.io" | "index.docker.io");
         match &self.search[..] {
             [] => Ok(name.clone()),
             all if all.iter().any(is_docker) => Ok(name.clone()),
@@ -226,7 +232,7 @@ impl Configuration {
         };
         let mut all = Vec::new();
         for mirror in &rule.mirror {
-            let kind = match mirror.pull_from_mirror.as_str() {
+            let kind = match mirror.when.as_str() {
                 "" if rule.mirror_by_digest_only => "digest-only",
                 kind => kind,
             };
@@ -246,9 +252,8 @@ impl Configuration {
 
 /// Whether the part before the first slash is a host (docker's rule).
 fn has_host(name: &str) -> bool {
-    name.split_once('/').is_some_and(|(first, _)| {
-        first.contains(['.', ':']) || first == "localhost"
-    })
+    name.split_once('/')
+        .is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost")
 }
 
 fn endpoint(whole: &str, insecure: bool, mirror: bool) -> Result<Endpoint> {
@@ -301,9 +306,13 @@ mod tests {
         assert_eq!(places(&none, "debian"), ["docker.io/library/debian"]);
         assert_eq!(places(&none, "me/app:1"), ["docker.io/me/app"]);
         assert_eq!(places(&none, "ghcr.io/o/r"), ["ghcr.io/o/r"]);
-        let own = none.endpoints(&Name::parse("localhost:5000/x").unwrap()).unwrap();
+        let own = none
+            .endpoints(&Name::parse("localhost:5000/x").unwrap())
+            .unwrap();
         assert!(own[0].loopback && !own[0].insecure);
-        let own = none.endpoints(&Name::parse("127.0.0.1:5000/x").unwrap()).unwrap();
+        let own = none
+            .endpoints(&Name::parse("127.0.0.1:5000/x").unwrap())
+            .unwrap();
         assert!(own[0].loopback);
     }
 
@@ -329,7 +338,10 @@ mod tests {
         );
         assert_eq!(
             places(&all, "debian:12"),
-            ["mirror.corp:5000/lib/debian insecure", "docker.io/library/debian"]
+            [
+                "mirror.corp:5000/lib/debian insecure",
+                "docker.io/library/debian"
+            ]
         );
         let pinned = format!("debian@sha256:{}", "0".repeat(64));
         assert_eq!(places(&all, &pinned).len(), 3);
@@ -344,16 +356,27 @@ mod tests {
         let all = read("[[registry]]\nlocation = \"bad.example\"\nblocked = true");
         let name = Name::parse("bad.example/x").unwrap();
         assert!(all.endpoints(&name).is_err());
-        assert!(all.endpoints(&Name::parse("bad.example.com/x").unwrap()).is_ok());
+        assert!(
+            all.endpoints(&Name::parse("bad.example.com/x").unwrap())
+                .is_ok()
+        );
     }
 
     #[test]
     fn short_names_go_by_aliases_then_by_the_searched_registry() {
         let aliased = read("[aliases]\n\"fedora\" = \"registry.fedoraproject.org/fedora\"");
-        assert_eq!(places(&aliased, "fedora:41"), ["registry.fedoraproject.org/fedora"]);
-        let name = aliased.complete(&Name::parse("fedora:41").unwrap()).unwrap();
+        assert_eq!(
+            places(&aliased, "fedora:41"),
+            ["registry.fedoraproject.org/fedora"]
+        );
+        let name = aliased
+            .complete(&Name::parse("fedora:41").unwrap())
+            .unwrap();
         assert_eq!(name.to_string(), "registry.fedoraproject.org/fedora:41");
-        assert_eq!(places(&aliased, "docker.io/library/fedora"), ["docker.io/library/fedora"]);
+        assert_eq!(
+            places(&aliased, "docker.io/library/fedora"),
+            ["docker.io/library/fedora"]
+        );
         let one = read("unqualified-search-registries = [\"r.corp\"]");
         assert_eq!(places(&one, "app"), ["r.corp/app"]);
         let with_docker = read("unqualified-search-registries = [\"r.corp\", \"docker.io\"]");

@@ -114,7 +114,9 @@ pub(super) fn keep(options: &Options, registry: &str, login: &Login) -> Result<K
         }
     }
     change(&path, |auths| {
-        auths.retain(|other, _| host_of(other) != canonical(registry) || other.contains('/') && !is_whole(other));
+        auths.retain(|other, _| {
+            host_of(other) != canonical(registry) || other.contains('/') && !is_whole(other)
+        });
         auths.insert(key, entry);
         true
     })?;
@@ -280,9 +282,7 @@ fn is_whole(key: &str) -> bool {
         .or_else(|| key.strip_prefix("http://"));
     match rest.unwrap_or(key).split_once('/') {
         None => true,
-        Some((_, path)) => {
-            rest.is_some() || matches!(path.trim_end_matches('/'), "" | "v1" | "v2")
-        }
+        Some((_, path)) => rest.is_some() || matches!(path.trim_end_matches('/'), "" | "v1" | "v2"),
     }
 }
 
@@ -410,8 +410,7 @@ mod tests {
         assert!(forget(&options, "r.example:5000").unwrap());
         assert!(!forget(&options, "r.example:5000").unwrap());
         assert_eq!(find(&options, "r.example:5000", "a/b").unwrap(), None);
-        let left: Value =
-            serde_json::from_slice(&std::fs::read(&kept.file).unwrap()).unwrap();
+        let left: Value = serde_json::from_slice(&std::fs::read(&kept.file).unwrap()).unwrap();
         assert_eq!(left["psFormat"], "x");
         assert_eq!(
             find(&options, "other.example", "x").unwrap(),
@@ -446,12 +445,12 @@ mod tests {
                 "r.example": auth("all:1"), "r.example/team": auth("team:2"), "r.example/team/app": auth("app:3"),
                 "https://old.example/v1/": auth("old:4"), "id.example": {"auth": "", "identitytoken": "tok"}}}),
         );
-        let user = |registry: &str, repository: &str| {
-            match find(&options, registry, repository).unwrap() {
-                Some(Login::Password { user, .. }) => user,
-                Some(Login::Identity(token)) => token,
-                None => String::new(),
-            }
+        let user = |registry: &str, repository: &str| match find(&options, registry, repository)
+            .unwrap()
+        {
+            Some(Login::Password { user, .. }) => user,
+            Some(Login::Identity(token)) => token,
+            None => String::new(),
         };
         assert_eq!(user("r.example", "team/app"), "app");
         assert_eq!(user("r.example", "team/apple"), "team");
@@ -470,7 +469,11 @@ mod tests {
     fn a_broken_file_is_an_error_and_a_secret_is_not_shown() {
         let home = tempfile::tempdir().unwrap();
         let options = at(home.path());
-        for bad in [json!([]), json!({"auths": {"r": {"auth": "!"}}}), json!({"auths": 3})] {
+        for bad in [
+            json!([]),
+            json!({"auths": {"r": {"auth": "!"}}}),
+            json!({"auths": 3}),
+        ] {
             write(home.path(), ".docker/config.json", &bad);
             assert!(find(&options, "r", "x").is_err(), "{bad}");
         }

@@ -25,12 +25,7 @@ struct Answer {
 }
 
 /// Asks for a registry's credentials; none if the helper has none.
-pub(super) fn get(
-    options: &Options,
-    name: &str,
-    key: &str,
-    file: &Path,
-) -> Result<Option<Login>> {
+pub(super) fn get(options: &Options, name: &str, key: &str, file: &Path) -> Result<Option<Login>> {
     let (answered, text) = run(options, name, "get", key.as_bytes(), file)?;
     if !answered {
         return if is_missing(&text) {
@@ -87,7 +82,11 @@ fn is_missing(text: &[u8]) -> bool {
 }
 
 fn failed(name: &str, verb: &str, said: &[u8]) -> Error {
-    let said: String = String::from_utf8_lossy(said).trim().chars().take(200).collect();
+    let said: String = String::from_utf8_lossy(said)
+        .trim()
+        .chars()
+        .take(200)
+        .collect();
     Error::Registry {
         doing: "get an answer from",
         what: format!("docker-credential-{name} {verb}"),

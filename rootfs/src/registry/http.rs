@@ -103,13 +103,16 @@ impl Http {
     ) -> Result<std::result::Result<Response<Body>, Fault>> {
         self.pause(Duration::ZERO)?;
         let agent = self.agent(address, verify)?;
-        let mut request = Request::builder().method(method.clone()).uri(address.clone());
+        let mut request = Request::builder()
+            .method(method.clone())
+            .uri(address.clone());
         if let Some(all) = request.headers_mut() {
             all.extend(headers.clone());
-            all.entry("user-agent").or_insert(HeaderValue::from_static(concat!(
-                "palisade/",
-                env!("CARGO_PKG_VERSION")
-            )));
+            all.entry("user-agent")
+                .or_insert(HeaderValue::from_static(concat!(
+                    "palisade/",
+                    env!("CARGO_PKG_VERSION")
+                )));
             // A blob is hashed as it is stored: it must not be packed once more on the way.
             all.insert("accept-encoding", HeaderValue::from_static("identity"));
             if let Some(payload) = &payload {
@@ -168,13 +171,8 @@ impl Http {
 impl Fault {
     fn of(error: &ureq::Error) -> Self {
         let (kind, reason) = match error {
-            ureq::Error::Timeout(_) => (
-                FaultKind::Broken,
-                "it did not answer in time".to_owned(),
-            ),
-            ureq::Error::HostNotFound => {
-                (FaultKind::Unreachable, "the host is unknown".to_owned())
-            }
+            ureq::Error::Timeout(_) => (FaultKind::Broken, "it did not answer in time".to_owned()),
+            ureq::Error::HostNotFound => (FaultKind::Unreachable, "the host is unknown".to_owned()),
             ureq::Error::ConnectionFailed | ureq::Error::ConnectProxyFailed(_) => {
                 (FaultKind::Unreachable, error.to_string())
             }
@@ -202,10 +200,9 @@ impl Fault {
         }
         match error.kind() {
             Kind::ConnectionRefused => (FaultKind::Unreachable, "nobody listens there".to_owned()),
-            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => (
-                FaultKind::Unreachable,
-                "there is no way to it".to_owned(),
-            ),
+            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
+                (FaultKind::Unreachable, "there is no way to it".to_owned())
+            }
             Kind::TimedOut | Kind::WouldBlock => {
                 (FaultKind::Broken, "it did not answer in time".to_owned())
             }
@@ -227,9 +224,7 @@ impl Fault {
 
 fn of_tls(error: &rustls::Error) -> (FaultKind, String) {
     match error {
-        rustls::Error::InvalidMessage(_) => {
-            (FaultKind::NotTls, "it does not speak TLS".to_owned())
-        }
+        rustls::Error::InvalidMessage(_) => (FaultKind::NotTls, "it does not speak TLS".to_owned()),
         rustls::Error::InvalidCertificate(why) => (
             FaultKind::Certificate,
             format!("its certificate is not believed ({why})"),
@@ -246,8 +241,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether an answer tells of something that passes, and how long it asks to wait.
-pub(super) fn passing(response: &Response<Body>) -> Option<Option<Duration>> {
+/// That a server wants to be asked later, and after how long if it says so.
+pub(super) struct Later(pub Option<Duration>);
+
+/// Whether an answer tells of something that passes.
+pub(super) fn passing(response: &Response<Body>) -> Option<Later> {
     let passes = matches!(
         response.status(),
         StatusCode::REQUEST_TIMEOUT
@@ -261,7 +259,7 @@ pub(super) fn passing(response: &Response<Body>) -> Option<Option<Duration>> {
         let text = text_of(response.headers(), &RETRY_AFTER)?;
         text.trim().parse().ok().map(Duration::from_secs)
     };
-    passes.then(seconds)
+    passes.then(|| Later(seconds()))
 }
 
 /// A header's value, where it is text.
@@ -342,9 +340,10 @@ fn excepts(rule: &str, host: &str, port: u16) -> bool {
     }
     let address: Option<IpAddr> = host.parse().ok();
     if let Some((network, length)) = rule.split_once('/') {
-        return address.zip(network.parse().ok()).zip(length.parse().ok()).is_some_and(
-            |((address, network), length)| in_network(address, network, length),
-        );
+        return address
+            .zip(network.parse().ok())
+            .zip(length.parse().ok())
+            .is_some_and(|((address, network), length)| in_network(address, network, length));
     }
     let rule = rule.to_ascii_lowercase();
     let (name, only) = match rule.rsplit_once(':') {
@@ -361,13 +360,12 @@ fn excepts(rule: &str, host: &str, port: u16) -> bool {
         return name.parse() == Ok(address.unwrap_or(IpAddr::from([0, 0, 0, 0])));
     }
     let domain = name.trim_start_matches('*');
-    match domain.strip_prefix('.') {
-        Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
-        None => {
-            let rest = host.strip_suffix(domain);
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        }
-    }
+    let (domain, itself) = match domain.strip_prefix('.') {
+        Some(below) => (below, false),
+        None => (domain, true),
+    };
+    let rest = host.strip_suffix(domain);
+    rest.is_some_and(|rest| rest.ends_with('.') || (itself && rest.is_empty()))
 }
 
 fn in_network(address: IpAddr, network: IpAddr, length: u32) -> bool {
@@ -421,7 +419,10 @@ mod tests {
         let both = [
             ("HTTP_PROXY", "http://plain:1"),
             ("https_proxy", "http://user:pw@secure:2"),
-            ("no_proxy", "inner.example,.corp, 10.0.0.0/8,[fd00::1]:443,named:81"),
+            (
+                "no_proxy",
+                "inner.example,.corp, 10.0.0.0/8,[fd00::1]:443,named:81",
+            ),
         ];
         assert_eq!(proxy(&both, "http://a.b/"), Some("plain:1".to_owned()));
         assert_eq!(proxy(&both, "https://a.b/"), Some("secure:2".to_owned()));
@@ -431,7 +432,12 @@ mod tests {
         assert_eq!(proxy(&both, "https://10.1.2.3/"), None);
         assert_eq!(proxy(&both, "https://[fd00::1]/"), None);
         assert_eq!(proxy(&both, "http://named:81/"), None);
-        for other in ["http://corp/", "http://11.1.2.3/", "http://named/", "http://notinner.example/"] {
+        for other in [
+            "http://corp/",
+            "http://11.1.2.3/",
+            "http://named/",
+            "http://notinner.example/",
+        ] {
             assert_eq!(proxy(&both, other), Some("plain:1".to_owned()), "{other}");
         }
         assert_eq!(proxy(&both, "https://localhost:5000/"), None);
@@ -443,12 +449,22 @@ mod tests {
             variables: vec![("HTTPS_PROXY".into(), "gopher://x".into())],
             ..Options::default()
         };
-        assert!(Proxies::new(&options).of(&"https://a.b/".parse().unwrap()).is_err());
+        assert!(
+            Proxies::new(&options)
+                .of(&"https://a.b/".parse().unwrap())
+                .is_err()
+        );
     }
 
     #[test]
     fn loopback_is_told_by_name_and_by_number() {
-        for host in ["localhost", "127.0.0.1", "127.9.9.9", "[::1]", "a.localhost"] {
+        for host in [
+            "localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "[::1]",
+            "a.localhost",
+        ] {
             assert!(is_loopback(host), "{host}");
         }
         for host in ["example.com", "128.0.0.1", "localhost.example.com", ""] {

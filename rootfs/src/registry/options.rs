@@ -32,7 +32,10 @@ impl Default for Options {
         Self {
             variables: Vec::new(),
             ca_files: Vec::new(),
-            certificates: vec!["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()],
+            certificates: vec![
+                "/etc/containers/certs.d".into(),
+                "/etc/docker/certs.d".into(),
+            ],
             settings: "/etc/containers".into(),
             rules: "/etc/palisade/images.json".into(),
             connect: Duration::from_secs(15),
@@ -50,7 +53,9 @@ impl Options {
             ..Self::default()
         };
         if let Some(own) = options.configuration() {
-            options.certificates.insert(0, own.join("containers/certs.d"));
+            options
+                .certificates
+                .insert(0, own.join("containers/certs.d"));
         }
         options
     }

@@ -78,9 +78,9 @@ pub(super) fn digest(places: &[Place<'_>], name: &Name, tag: &str) -> Result<Dig
         if response.status() == StatusCode::OK
             && let Some(digest) = text_of(response.headers(), &content_digest())
         {
-            return digest.parse().map_err(|reason: String| {
-                session.failed("understand the answer of", reason, "")
-            });
+            return digest
+                .parse()
+                .map_err(|reason: String| session.failed("understand the answer of", reason, ""));
         }
         if response.status() == StatusCode::NOT_FOUND {
             return Err(session.missing(name));
@@ -164,8 +164,8 @@ fn one_document(
         let kind = text_of(response.headers(), &CONTENT_TYPE)
             .unwrap_or_default()
             .to_owned();
-        let promised: Option<Digest> = text_of(response.headers(), &content_digest())
-            .and_then(|digest| digest.parse().ok());
+        let promised: Option<Digest> =
+            text_of(response.headers(), &content_digest()).and_then(|digest| digest.parse().ok());
         match small(&mut response, LONGEST_DOCUMENT, "the image's manifest")? {
             Ok(text) => break (text, kind, promised),
             Err(fault) => {
@@ -213,13 +213,12 @@ fn one_document(
 
 impl Session<'_> {
     fn missing(&self, name: &Name) -> Error {
-        let own = self.endpoint.registry == name.registry
-            && self.endpoint.repository == name.repository;
+        let own =
+            self.endpoint.registry == name.registry && self.endpoint.repository == name.repository;
         Error::NoSuchName {
             name: name.to_string(),
-            place: (!own).then(|| {
-                format!("{}/{}", self.endpoint.registry, self.endpoint.repository)
-            }),
+            place: (!own)
+                .then(|| format!("{}/{}", self.endpoint.registry, self.endpoint.repository)),
         }
     }
 }

@@ -234,7 +234,9 @@ impl Push<'_> {
                     to = self.next(&to, &response)?;
                     at = taken(&response).unwrap_or(at + CHUNK);
                     if at > blob.size {
-                        return Err(self.session.refusal(&self.ask(Method::PATCH, "", what), &mut response));
+                        return Err(self
+                            .session
+                            .refusal(&self.ask(Method::PATCH, "", what), &mut response));
                     }
                 }
                 Ok(response) if passing(&response).is_none() => {
@@ -250,7 +252,10 @@ impl Push<'_> {
             }
         }
         let separator = if to.contains('?') { '&' } else { '?' };
-        let end = format!("{to}{separator}digest={}", escaped(&blob.digest.to_string()));
+        let end = format!(
+            "{to}{separator}digest={}",
+            escaped(&blob.digest.to_string())
+        );
         match self.part(Method::PUT, &end, blob, at, blob.size - at, what)? {
             Ok(response) if response.status() == StatusCode::CREATED => Ok(Upload::Done),
             Ok(response) if passing(&response).is_some() => {

@@ -35,7 +35,11 @@ impl Patience {
         }
         let doubled = self
             .first
-            .saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX))
+            .saturating_mul(
+                1_u32
+                    .checked_shl(failures.saturating_sub(1))
+                    .unwrap_or(u32::MAX),
+            )
             .min(self.longest);
         Some(doubled / 2 + doubled.mul_f64(0.5 * chance()))
     }
@@ -67,7 +71,14 @@ mod tests {
             assert!(pause >= longest / 2 && pause <= longest, "{pause:?}");
         }
         assert_eq!(PATIENCE.pause(4, None), None);
-        assert!(Patience { attempts: 100, ..PATIENCE }.pause(99, None).is_some());
+        assert!(
+            Patience {
+                attempts: 100,
+                ..PATIENCE
+            }
+            .pause(99, None)
+            .is_some()
+        );
     }
 
     #[test]

@@ -100,7 +100,9 @@ impl Rules {
                 "reject" => return refuse(format!("the rule for {scope} is `reject`")),
                 "digestPinned" => match &name.digest {
                     None => {
-                        return refuse(format!("the rule for {scope} takes only names with a digest (@sha256:…)"));
+                        return refuse(format!(
+                            "the rule for {scope} takes only names with a digest (@sha256:…)"
+                        ));
                     }
                     Some(digest)
                         if !requirement.digests.is_empty()
@@ -183,10 +185,21 @@ mod tests {
             "*.corp.example":[{"type":"insecureAcceptAnything"}],
             "signed.example":[{"type":"sigstoreSigned","keyPath":"/k"}],
             "empty.example":[]}}}"#;
-        for good in ["debian", "evil:good", "a.corp.example/x", "b.a.corp.example:5000/x"] {
+        for good in [
+            "debian",
+            "evil:good",
+            "a.corp.example/x",
+            "b.a.corp.example:5000/x",
+        ] {
             assert!(checked(rules, good).is_ok(), "{good}");
         }
-        for bad in ["me/app", "evil", "corp.example/x", "other.example/x", "empty.example/x"] {
+        for bad in [
+            "me/app",
+            "evil",
+            "corp.example/x",
+            "other.example/x",
+            "empty.example/x",
+        ] {
             assert!(checked(rules, bad).is_err(), "{bad}");
         }
         let error = checked(rules, "signed.example/x").unwrap_err().to_string();
@@ -207,6 +220,12 @@ mod tests {
     #[test]
     fn a_rule_that_is_not_known_refuses() {
         assert!(checked(r#"{"default":[{"type":"new"}]}"#, "debian").is_err());
-        assert!(checked(r#"{"default":[{"type":"insecureAcceptAnything"}]}"#, "debian").is_ok());
+        assert!(
+            checked(
+                r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+                "debian"
+            )
+            .is_ok()
+        );
     }
 }

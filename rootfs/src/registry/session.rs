@@ -12,7 +12,7 @@ use ureq::http::{Method, Response, StatusCode, Uri};
 use super::challenge::Challenge;
 use super::configuration::Endpoint;
 use super::credentials::{self, Login};
-use super::http::{Fault, FaultKind, Http, Payload, passing, small, text_of};
+use super::http::{Fault, FaultKind, Http, Later, Payload, passing, small, text_of};
 use super::options::Options;
 use super::token::{TokenServer, basic};
 use crate::error::{Error, Result};
@@ -38,6 +38,9 @@ pub(super) struct Session<'a> {
     proofs: Mutex<HashMap<String, HeaderValue>>,
 }
 
+/// Makes a body, and tells its length.
+pub(super) type Payloads<'r> = dyn Fn() -> Result<(Box<dyn Read>, u64)> + 'r;
+
 /// A request.
 pub(super) struct Ask<'r> {
     pub method: Method,
@@ -45,7 +48,7 @@ pub(super) struct Ask<'r> {
     pub target: String,
     pub headers: HeaderMap,
     /// Makes the body, anew for each attempt, and tells its length.
-    pub body: Option<&'r dyn Fn() -> Result<(Box<dyn Read>, u64)>>,
+    pub body: Option<&'r Payloads<'r>>,
     /// What the token must be good for, as `repository:NAME:pull`.
     pub scopes: Vec<String>,
     /// What is being done, for messages: a verb and its object.
@@ -76,7 +79,7 @@ impl<'r> Ask<'r> {
         self
     }
 
-    pub(super) fn body(mut self, body: &'r dyn Fn() -> Result<(Box<dyn Read>, u64)>) -> Self {
+    pub(super) fn body(mut self, body: &'r Payloads<'r>) -> Self {
         self.body = Some(body);
         self
     }
@@ -104,8 +107,8 @@ impl<'a> Session<'a> {
             endpoint,
         };
         if let Err(fault) = session.greet()? {
-            let may_be_plain = session.plain()
-                && matches!(fault.kind, FaultKind::NotTls | FaultKind::Broken);
+            let may_be_plain =
+                session.plain() && matches!(fault.kind, FaultKind::NotTls | FaultKind::Broken);
             if !may_be_plain {
                 return Err(session.unreachable(fault));
             }
@@ -145,13 +148,16 @@ impl<'a> Session<'a> {
         loop {
             let headers = HeaderMap::new();
             let (fault, asked) =
-                match self.http.send(&Method::GET, &address, self.verify, &headers, None)? {
+                match self
+                    .http
+                    .send(&Method::GET, &address, self.verify, &headers, None)?
+                {
                     Ok(response) => match passing(&response) {
                         None => {
                             self.learn(&response)?;
                             return Ok(Ok(()));
                         }
-                        Some(asked) => (
+                        Some(Later(asked)) => (
                             Fault {
                                 reason: format!("it answers {}", response.status()),
                                 kind: FaultKind::Other,
@@ -188,7 +194,11 @@ impl<'a> Session<'a> {
                 .map_err(|_| "it is not text")
                 .and_then(Challenge::parse);
             offers.extend(found.map_err(|reason| {
-                self.failed("understand how to log in at", format!("its WWW-Authenticate header: {reason}"), "")
+                self.failed(
+                    "understand how to log in at",
+                    format!("its WWW-Authenticate header: {reason}"),
+                    "",
+                )
             })?);
         }
         let bearer = |c: &&Challenge| matches!(c, Challenge::Bearer { .. });
@@ -199,7 +209,10 @@ impl<'a> Session<'a> {
             .cloned();
         if known.is_none() {
             let names: Vec<String> = offers.iter().map(|offer| format!("{offer:?}")).collect();
-            let reason = format!("it wants a way palisade does not know ({})", names.join(", "));
+            let reason = format!(
+                "it wants a way palisade does not know ({})",
+                names.join(", ")
+            );
             return Err(self.failed("log in at", reason, ""));
         }
         *lock(&self.challenge) = known;
@@ -216,25 +229,22 @@ impl<'a> Session<'a> {
             let (reason, asked) = match self.attempt(ask)? {
                 Ok(response) => match passing(&response) {
                     None => return Ok(response),
-                    Some(asked) => (format!("it answers {}", response.status()), asked),
+                    Some(Later(asked)) => (format!("it answers {}", response.status()), asked),
                 },
                 Err(fault) if fault.kind == FaultKind::Broken => (fault.reason, None),
                 Err(fault) => return Err(self.failed(ask.doing.0, fault.reason, "").about(ask)),
             };
             failures += 1;
-            match self.options.patience.pause(failures, asked) {
-                Some(pause) => self.http.pause(pause)?,
-                None => {
-                    let reason = match asked {
-                        Some(asked) => {
-                            format!("{reason} and asks to come back in {} s", asked.as_secs())
-                        }
-                        None => reason,
-                    };
-                    let remedy = "try again later; what has arrived is kept";
-                    return Err(self.failed(ask.doing.0, reason, remedy).about(ask));
-                }
+            if let Some(pause) = self.options.patience.pause(failures, asked) {
+                self.http.pause(pause)?;
+                continue;
             }
+            let reason = match asked {
+                Some(asked) => format!("{reason} and asks to come back in {} s", asked.as_secs()),
+                None => reason,
+            };
+            let remedy = "try again later; what has arrived is kept";
+            return Err(self.failed(ask.doing.0, reason, remedy).about(ask));
         }
     }
 
@@ -272,7 +282,9 @@ impl<'a> Session<'a> {
                 length: *length,
             });
             let verify = self.verify || !self.is_own(&address);
-            let sent = self.http.send(&ask.method, &address, verify, &headers, payload)?;
+            let sent = self
+                .http
+                .send(&ask.method, &address, verify, &headers, payload)?;
             let response = match sent {
                 Ok(response) => response,
                 Err(fault) => return Ok(Err(fault)),
@@ -281,8 +293,9 @@ impl<'a> Session<'a> {
                 return Ok(Ok(response));
             }
             let to = text_of(response.headers(), &LOCATION).unwrap_or_default();
-            let next = resolved(&address, to)
-                .ok_or_else(|| self.failed(ask.doing.0, "it redirects to no address".to_owned(), ""))?;
+            let next = resolved(&address, to).ok_or_else(|| {
+                self.failed(ask.doing.0, "it redirects to no address".to_owned(), "")
+            })?;
             if next.scheme_str() != Some("https") && !self.plain() {
                 let reason = format!("it redirects to plain HTTP at {}", host(&next));
                 return Err(self.failed(ask.doing.0, reason, "").about(ask));
@@ -343,7 +356,14 @@ impl<'a> Session<'a> {
         }
         let proof = match (&challenge, self.login()?) {
             (Challenge::Basic, Some(Login::Password { user, password })) => basic(user, password)?,
-            (Challenge::Bearer { realm, service, scope }, login) => {
+            (
+                Challenge::Bearer {
+                    realm,
+                    service,
+                    scope,
+                },
+                login,
+            ) => {
                 let mut scopes: Vec<String> =
                     scopes.iter().filter(|s| !s.is_empty()).cloned().collect();
                 if scopes.is_empty() && !scope.is_empty() {
@@ -389,7 +409,12 @@ impl<'a> Session<'a> {
         self.failed(ask.doing.0, fault.reason, "").about(ask)
     }
 
-    pub(super) fn failed(&self, doing: &'static str, reason: String, remedy: &'static str) -> Error {
+    pub(super) fn failed(
+        &self,
+        doing: &'static str,
+        reason: String,
+        remedy: &'static str,
+    ) -> Error {
         Error::Registry {
             doing,
             what: self.endpoint.registry.clone(),
@@ -400,7 +425,9 @@ impl<'a> Session<'a> {
 
     fn unreachable(&self, fault: Fault) -> Error {
         let remedy = match fault.kind {
-            FaultKind::Unreachable => "check the name, and whether the network and the proxy are right",
+            FaultKind::Unreachable => {
+                "check the name, and whether the network and the proxy are right"
+            }
             FaultKind::Broken => "check the network, and whether a proxy is needed",
             FaultKind::NotTls => {
                 "for plain HTTP, give the registry `insecure = true` in registries.conf"
@@ -499,18 +526,34 @@ mod tests {
         assert_eq!(to("/b?c").as_deref(), Some("https://r.example:5000/b?c"));
         assert_eq!(to("//s3/b").as_deref(), Some("https://s3/b"));
         assert_eq!(to("http://o/b").as_deref(), Some("http://o/b"));
-        assert_eq!(to("?z").as_deref(), Some("https://r.example:5000/v2/a/blobs/x?z"));
-        for bad in ["", "ftp://x/", "https://u:p@x/", "file:///etc/passwd", "https://"] {
+        assert_eq!(
+            to("?z").as_deref(),
+            Some("https://r.example:5000/v2/a/blobs/x?z")
+        );
+        for bad in [
+            "",
+            "ftp://x/",
+            "https://u:p@x/",
+            "file:///etc/passwd",
+            "https://",
+        ] {
             assert_eq!(to(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn a_registrys_own_words_are_kept_short_and_harmless() {
-        let text = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest \u001b[31munknown"}]}"#;
+        let text =
+            br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest \u001b[31munknown"}]}"#;
         let said = message(text).unwrap();
-        assert!(said.contains("unknown") && !said.contains('\u{1b}'), "{said}");
-        assert_eq!(message(br#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#).unwrap(), "it says: name unknown");
+        assert!(
+            said.contains("unknown") && !said.contains('\u{1b}'),
+            "{said}"
+        );
+        assert_eq!(
+            message(br#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#).unwrap(),
+            "it says: name unknown"
+        );
         assert_eq!(message(b"<html>"), None);
     }
 }

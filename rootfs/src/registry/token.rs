@@ -1,6 +1,8 @@
 //! Tokens: what a server gives out in return for credentials, or for nothing (distribution specification, "token
 //! authentication"; RFC 6749, section 6).
 
+use std::fmt::Write as _;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
@@ -8,7 +10,7 @@ use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use ureq::http::{Method, StatusCode, Uri};
 
 use super::credentials::Login;
-use super::http::{FaultKind, Http, Payload, passing, small};
+use super::http::{FaultKind, Http, Later, Payload, passing, small};
 use super::retry::Patience;
 use crate::error::{Error, Result};
 
@@ -45,7 +47,9 @@ impl TokenServer<'_> {
             .parse()
             .map_err(|_| self.failed("its address is not one"))?;
         if realm.scheme_str() != Some("https") && !self.plain {
-            return Err(self.failed("its address is not https: credentials and tokens would travel in the clear"));
+            return Err(self.failed(
+                "its address is not https: credentials and tokens would travel in the clear",
+            ));
         }
         let mut fields: Vec<(&str, &str)> = Vec::new();
         if !self.service.is_empty() {
@@ -104,11 +108,13 @@ impl TokenServer<'_> {
                 length: body.len() as u64,
                 reader: &mut reader,
             });
-            let sent = self.http.send(method, address, self.verify, headers, payload)?;
+            let sent = self
+                .http
+                .send(method, address, self.verify, headers, payload)?;
             failures += 1;
             let (reason, asked) = match sent {
                 Ok(mut response) => {
-                    if let Some(asked) = passing(&response) {
+                    if let Some(Later(asked)) = passing(&response) {
                         (format!("it answers {}", response.status()), asked)
                     } else if response.status() == StatusCode::OK {
                         match small(&mut response, LONGEST, "the token server's answer")? {
@@ -182,7 +188,7 @@ pub(super) fn escaped(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out
@@ -194,7 +200,10 @@ mod tests {
 
     #[test]
     fn what_is_no_letter_of_an_address_is_escaped() {
-        assert_eq!(escaped("repository:a/b:pull,push é"), "repository%3Aa%2Fb%3Apull%2Cpush%20%C3%A9");
+        assert_eq!(
+            escaped("repository:a/b:pull,push é"),
+            "repository%3Aa%2Fb%3Apull%2Cpush%20%C3%A9"
+        );
         assert_eq!(encoded(&[("a", "b&c"), ("d", "e")]), "a=b%26c&d=e");
     }
 }

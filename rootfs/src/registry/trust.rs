@@ -68,10 +68,9 @@ impl Trust {
         let mut client = None;
         for directory in &self.directories {
             let directory = directory.join(host);
-            let entries = match std::fs::read_dir(&directory) {
-                Ok(entries) => entries,
-                // What nobody may look into says nothing.
-                Err(_) => continue,
+            // What nobody may look into says nothing.
+            let Ok(entries) = std::fs::read_dir(&directory) else {
+                continue;
             };
             let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
             files.sort();
