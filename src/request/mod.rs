@@ -125,18 +125,7 @@ impl Request {
                 "host, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or dir:PATH",
             )
         })?;
-        let pull = match arguments.pull {
-            None => When::default(),
-            Some(typed) => {
-                let typed = text::utf8("--pull", typed)?;
-                When::parse(&typed).ok_or_else(|| {
-                    Failure::new(
-                        format!("--pull `{typed}` is not a time to fetch an image"),
-                        "--pull missing, always, never or newer",
-                    )
-                })?
-            }
-        };
+        let pull = when_to_pull(arguments.pull)?;
         let platform = match arguments.platform {
             None => Platform::host(),
             Some(typed) => Platform::parse(&text::utf8("--platform", typed)?)
@@ -258,6 +247,19 @@ fn network(typed: &OsString) -> Result<NetworkMode, Failure> {
         Failure::new(
             format!("--network {word} does not exist here"),
             "--network none (loopback alone) or --network host (the host's network)",
+        )
+    })
+}
+/// `--pull`.
+fn when_to_pull(typed: Option<OsString>) -> Result<When, Failure> {
+    let Some(typed) = typed else {
+        return Ok(When::default());
+    };
+    let typed = text::utf8("--pull", typed)?;
+    When::parse(&typed).ok_or_else(|| {
+        Failure::new(
+            format!("--pull `{typed}` is not a time to fetch an image"),
+            "--pull missing, always, never or newer",
         )
     })
 }
