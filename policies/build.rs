@@ -148,7 +148,7 @@ fn policy_source(policy: &Policy) -> String {
         "Policy {{ name: {}, description: {}, capabilities: {}, timeout: {}, stop_timeout: {}, minimum_tier: Tier::{:?}, \
          output_cap: {:?}, flags: Flags::{:?}, \
          filesystem: Filesystem {{ root: RootMode::{:?}, read: {}, write: {}, write_existing: {}, exec: {}, deny: {}, \
-         tmpfs: vec![{}], scratch_size: {}, scratch_inodes: {:?}, setuid: Setuid::{:?}, sys: Sys::{:?}, \
+         tmpfs: vec![{}], scratch_size: {}, scratch_inodes: {:?}, setuid: Setuid::{:?}, landlock_handles: Handles::{:?}, sys: Sys::{:?}, \
          masked_paths: {}, readonly_paths: {} }}, \
          network: Network {{ mode: NetworkMode::{:?} }}, \
          syscalls: Syscalls {{ base: Base::{:?}, allow: vec![], deny: vec![] }}, \
@@ -176,6 +176,7 @@ fn policy_source(policy: &Policy) -> String {
         files.scratch_size,
         files.scratch_inodes,
         files.setuid,
+        files.landlock_handles,
         files.sys,
         texts(&files.masked_paths),
         texts(&files.readonly_paths),

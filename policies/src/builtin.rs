@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use crate::policy::{
-    Base, Environment, Filesystem, Flags, Limits, Network, NetworkMode, Policy, Rlimit, RootMode,
-    Setuid, Sys, Syscalls, Tier, Tmpfs,
+    Base, Environment, Filesystem, Flags, Handles, Limits, Network, NetworkMode, Policy, Rlimit,
+    RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
 };
 use crate::program::Instruction;
 

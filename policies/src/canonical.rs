@@ -78,6 +78,7 @@ impl Policy {
             &or_unlimited(files.scratch_inodes, |count| count.to_string()),
         );
         file.line("setuid", &quote(files.setuid.word()));
+        file.line("landlock-handles", &quote(files.landlock_handles.word()));
         file.line("sys", &quote(files.sys.word()));
         file.items(
             "masked-paths",

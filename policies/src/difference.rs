@@ -6,7 +6,7 @@ use std::fmt;
 use crate::canonical::rlimit;
 use crate::error::Error;
 use crate::pins::processors;
-use crate::policy::{Base, Flags, NetworkMode, Policy, Rlimit, RootMode, Setuid, Sys};
+use crate::policy::{Base, Flags, Handles, NetworkMode, Policy, Rlimit, RootMode, Setuid, Sys};
 use crate::quantity::{format_duration, format_size};
 
 /// One key with different values. Displayed as `limits.memory: unlimited → 512MiB (tighter)`.
@@ -263,6 +263,11 @@ fn filesystem(policy: &Policy, facts: &mut Vec<Fact>) {
             "filesystem.setuid",
             files.setuid.word(),
             u64::from(files.setuid == Setuid::Keep),
+        ),
+        rank(
+            "filesystem.landlock-handles",
+            files.landlock_handles.word(),
+            u64::from(files.landlock_handles == Handles::Changes),
         ),
         rank(
             "filesystem.sys",

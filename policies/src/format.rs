@@ -8,8 +8,8 @@ use toml::de::{DeTable, DeValue};
 use crate::error::Error;
 use crate::keys::Key;
 use crate::policy::{
-    Base, Denied, Environment, Filesystem, Flags, IoLimit, Limits, NetworkMode, Policy, Rlimit,
-    RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
+    Base, Denied, Environment, Filesystem, Flags, Handles, IoLimit, Limits, NetworkMode, Policy,
+    Rlimit, RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
 };
 use crate::reader::{Reader, Value};
 use crate::value::{above_zero, call, capability, cpuset, errno, is_variable, path, pattern};
@@ -126,6 +126,10 @@ fn filesystem<'a>(
             }
             "setuid" => {
                 filesystem.setuid = reader.word(key, value, Setuid::WORDS, Setuid::from_word)?;
+            }
+            "landlock-handles" => {
+                filesystem.landlock_handles =
+                    reader.word(key, value, Handles::WORDS, Handles::from_word)?;
             }
             "sys" => filesystem.sys = reader.word(key, value, Sys::WORDS, Sys::from_word)?,
             "masked-paths" => filesystem.masked_paths = reader.each(key, value, path)?,

@@ -70,6 +70,7 @@ keys! {
     "filesystem.scratch-size", SIZE, "\"1GiB\"";
     "filesystem.scratch-inodes", COUNT_OR_NOT, "100000";
     "filesystem.setuid", "\"strip\" or \"keep\"", "\"strip\"";
+    "filesystem.landlock-handles", "\"all\" or \"changes\"", "\"changes\"";
     "filesystem.sys", "\"none\" or \"read-only\"", "\"none\"";
     "filesystem.masked-paths", "a list of absolute paths", "[\"/proc/kcore\"]";
     "filesystem.readonly-paths", "a list of absolute paths", "[\"/proc/sys\"]";

@@ -52,8 +52,8 @@ pub use error::Error;
 pub use keys::{KEYS, Key};
 pub use pins::{Lowered, Pins};
 pub use policy::{
-    Base, Denied, Environment, Filesystem, Flags, IoLimit, Limits, Network, NetworkMode, Policy,
-    Rlimit, RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
+    Base, Denied, Environment, Filesystem, Flags, Handles, IoLimit, Limits, Network, NetworkMode,
+    Policy, Rlimit, RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
 };
 pub use program::{Instruction, Program};
 pub use quantity::{format_duration, format_size, parse_duration, parse_size};

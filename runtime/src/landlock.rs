@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use landlock::{ABI, Access as _, AccessFs, BitFlags};
 use nix::errno::Errno;
@@ -29,7 +30,11 @@ const SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
 
 impl PreparedLandlock {
     /// None where the kernel has no Landlock and the caller goes on without.
-    pub(crate) fn new(rules: &[PathRule], best_effort: bool) -> Result<Option<Self>, Error> {
+    pub(crate) fn new(
+        rules: &[PathRule],
+        complete: bool,
+        best_effort: bool,
+    ) -> Result<Option<Self>, Error> {
         let version = match sys::landlock_abi() {
             Ok(version) => version,
             Err(_) if best_effort => return Ok(None),
@@ -47,19 +52,17 @@ impl PreparedLandlock {
         } else {
             0
         };
+        let decided = handled(abi, rules, complete);
         let ruleset = LandlockRuleset {
-            handled_access_fs: AccessFs::from_all(abi).bits(),
+            handled_access_fs: decided.bits(),
             handled_access_net: 0,
             scoped,
         };
         let rules = rules
             .iter()
-            .map(|rule| {
-                Ok((
-                    c_string("Landlock path", &rule.path)?,
-                    rights(abi, rule.access).bits(),
-                ))
-            })
+            .map(|rule| (rule, rights(abi, rule.access) & decided))
+            .filter(|(_, granted)| !granted.is_empty())
+            .map(|(rule, granted)| Ok((c_string("Landlock path", &rule.path)?, granted.bits())))
             .collect::<Result<_, Error>>()?;
         let size = match version {
             ..4 => 8,
@@ -119,6 +122,24 @@ pub(crate) fn restrict(ruleset: BorrowedFd<'_>) -> Result<(), Failure<'static>> 
     sys::landlock_restrict_self(ruleset).or_fail(Step::Landlock, c"")
 }
 
+/// The access rights that the rules are about; those left out are everybody's.
+fn handled(abi: ABI, rules: &[PathRule], complete: bool) -> BitFlags<AccessFs> {
+    let all = AccessFs::from_all(abi);
+    let read = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
+    let everywhere = rules
+        .iter()
+        .filter(|rule| rule.path == Path::new("/"))
+        .fold(BitFlags::EMPTY, |granted, rule| {
+            granted | rights(abi, rule.access)
+        });
+    if !complete && everywhere.contains(read) {
+        // The kernel asks about truncation at every opening, also of a file that is only read.
+        all & !(read | AccessFs::Truncate)
+    } else {
+        all
+    }
+}
+
 fn rights(abi: ABI, access: Access) -> BitFlags<AccessFs> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let change_files = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
@@ -152,6 +173,29 @@ mod tests {
                 assert!(!granted.intersects(AccessFs::MakeChar | AccessFs::MakeBlock));
                 assert!(AccessFs::from_all(abi).contains(granted));
             }
+        }
+    }
+
+    #[test]
+    fn reading_is_left_out_only_where_it_is_granted_everywhere() {
+        let rule = |path: &str, access| PathRule {
+            path: path.into(),
+            access,
+        };
+        let left_out = |rules: &[PathRule], complete| {
+            AccessFs::from_all(ABI::V6) & !handled(ABI::V6, rules, complete)
+        };
+        let everywhere = [rule("/", Access::ReadExec), rule("/tmp", Access::Write)];
+        assert_eq!(
+            left_out(&everywhere, false),
+            AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute | AccessFs::Truncate
+        );
+        assert!(left_out(&everywhere, true).is_empty());
+        for fewer in [
+            [rule("/usr", Access::ReadExec), rule("/tmp", Access::Write)],
+            [rule("/", Access::Read), rule("/usr", Access::ReadExec)],
+        ] {
+            assert!(left_out(&fewer, false).is_empty());
         }
     }
 

@@ -31,6 +31,9 @@ pub struct Plan {
     pub files: Vec<File>,
     /// Landlock path rules, or none for no Landlock (only where the user said so).
     pub landlock: Option<Vec<PathRule>>,
+    /// Whether Landlock is asked at every opening of a file, also where these rules grant reading and executing everywhere
+    /// (a policy's `landlock-handles`).
+    pub landlock_complete: bool,
     /// seccomp programs, loaded in order; none for no seccomp (only where the user said so).
     pub seccomp: Vec<Program>,
     /// Whether [`Plan::seccomp`] is the user's own profile: it may then forbid palisade's last look at what holds.

@@ -259,7 +259,7 @@ impl Prepared {
             landlock: plan
                 .landlock
                 .as_deref()
-                .map(|rules| PreparedLandlock::new(rules, plan.best_effort))
+                .map(|rules| PreparedLandlock::new(rules, plan.landlock_complete, plan.best_effort))
                 .transpose()?
                 .flatten(),
             view: View::new(spec, &plan.id)?,

@@ -18,6 +18,7 @@ pub fn plan(spec: Spec) -> Plan {
         },
         files: Vec::new(),
         landlock: None,
+        landlock_complete: true,
         seccomp: Vec::new(),
         custom_seccomp: false,
         args: None,

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{
     Linux, LinuxNamespace, LinuxNamespaceType, Process, Root as SpecRoot, Spec, User as SpecUser,
 };
-use palisade_policies::{NetworkMode, Policy, RootMode};
+use palisade_policies::{Handles, NetworkMode, Policy, RootMode};
 use palisade_rootfs::{Image, ImageConfig, Users};
 use palisade_runtime::{File, Plan, Root, Scratch, Upper};
 
@@ -167,6 +167,7 @@ pub fn resolve(
             root: root_of(source, policy, read_only, place),
             files,
             landlock,
+            landlock_complete: policy.filesystem.landlock_handles == Handles::All,
             seccomp: protection::seccomp(request, policy)?,
             args: args
                 .iter()

@@ -174,6 +174,7 @@ pub fn plan(args: &[&str]) -> Plan {
             links,
         },
         files: Vec::new(),
+        landlock_complete: true,
         landlock: Some(vec![
             PathRule {
                 path: "/".into(),
