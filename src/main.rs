@@ -1,4 +1,8 @@
 //! The `palisade` command.
+#![cfg_attr(not(test), no_main)]
+
+use std::ffi::{c_char, c_int};
+use std::io::Write as _;
 
 mod caller;
 mod cli;
@@ -18,6 +22,16 @@ mod resolve;
 mod run;
 mod verb;
 
-fn main() -> std::process::ExitCode {
-    verb::dispatch(std::env::args_os().skip(1)).into()
+/// Where the C library's start ends. Rust's own would read /proc/self/maps and set up a signal stack first, a fiftieth of the
+/// time of a whole sandbox; of what it does palisade needs two things, which [`palisade_runtime::begin`] does.
+// SAFETY: no other symbol of this name is linked: Rust's own is left out by `no_main`.
+#[cfg_attr(not(test), unsafe(export_name = "main"))]
+#[cfg_attr(test, expect(dead_code))]
+extern "C" fn main_of_c(_count: c_int, _words: *const *const c_char) -> c_int {
+    palisade_runtime::begin();
+    // The standard library has the words from the C library's start.
+    let code = verb::dispatch(std::env::args_os().skip(1));
+    // Nobody else does it when a program ends this way; what cannot be written now could not be before.
+    let _ = std::io::stdout().flush();
+    code.into()
 }

@@ -39,8 +39,8 @@ pub enum Step {
     PivotRoot,
     /// The host name.
     Hostname,
-    /// The loopback interface.
-    Loopback,
+    /// The network namespace.
+    NetworkNamespace,
     /// The working directory.
     WorkingDirectory,
     /// Capability sets, ids and securebits.
@@ -81,7 +81,7 @@ impl Step {
         Self::Terminal,
         Self::PivotRoot,
         Self::Hostname,
-        Self::Loopback,
+        Self::NetworkNamespace,
         Self::WorkingDirectory,
         Self::Credentials,
         Self::ProcessFlags,
@@ -167,7 +167,7 @@ impl fmt::Display for Step {
             Self::Terminal => "open the terminal",
             Self::PivotRoot => "change the root directory",
             Self::Hostname => "set the host name",
-            Self::Loopback => "bring up the loopback interface",
+            Self::NetworkNamespace => "make the network namespace",
             Self::WorkingDirectory => "enter the working directory",
             Self::Credentials => "drop privileges",
             Self::ProcessFlags => "set process flags",

@@ -19,6 +19,7 @@ use crate::failure::{Failure, Try};
 use crate::join::keeper::Door;
 use crate::landlock::PreparedLandlock;
 use crate::mount::{self, Tree};
+use crate::network::Network;
 use crate::prepare::{Prepared, PreparedFile, PreparedPath, PreparedRoot};
 use crate::root::{self, RootTrees};
 use crate::sandbox::Stdio;
@@ -35,6 +36,8 @@ pub(crate) struct Init<'a> {
     pub(crate) trees: Vec<Option<OwnedFd>>,
     /// Stack of the command's process until it executes.
     pub(crate) stack: Vec<u8>,
+    /// The network namespace, where the sandbox has its own.
+    pub(crate) network: Option<Network>,
 }
 
 /// The whole life of PID 1.
@@ -69,7 +72,6 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         Some(door) => door.close_all_but(init.control.as_fd()),
         None => sys::close_all_but(&mut [control]),
     };
-    sys::release_program();
     supervise(init.control.as_fd(), command.pid, door, init.prepared)
 }
 
@@ -90,6 +92,9 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
     // What the caller's terminal sends to its foreground group comes from the supervisor, once.
     nix::unistd::setsid().or_fail(Step::ProcessFlags, c"(session)")?;
     umask(Mode::empty());
+    if let Some(network) = &mut init.network {
+        network.begin();
+    }
     prepared.identity.map_own()?;
     if prepared.needs_supervisor() {
         wait_for_supervisor(init.control.as_fd(), &mut init.trees)?;
@@ -115,10 +120,6 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
     }
     if let Some(domainname) = &prepared.domainname {
         sys::setdomainname(domainname).or_fail(Step::Hostname, domainname)?;
-    }
-    if prepared.loopback {
-        // A sandbox without network is whole even where loopback cannot be brought up.
-        let _ = sys::loopback_up();
     }
     enter_working_directory(&prepared.command.cwd)?;
     umask(Mode::from_bits_truncate(prepared.umask));
@@ -188,6 +189,9 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
         }
     }
     for (index, step) in prepared.mounts.iter().enumerate() {
+        if step.shows_network() {
+            enter_network(&mut init.network)?;
+        }
         tree.mount(index, step)?;
     }
     let proc = prepared.mounts.iter().position(mount::MountStep::is_proc);
@@ -222,8 +226,14 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
             .or_fail(Step::WorkingDirectory, &prepared.command.cwd.path)?;
     }
     tree.seal(&prepared.mounts, prepared.root_read_only)?;
+    // Its descriptor is opened below the host's root.
+    enter_network(&mut init.network)?;
     root::pivot(tree.root.as_fd())?;
     Ok(proc.and_then(|index| tree.made[index].take()))
+}
+
+fn enter_network(network: &mut Option<Network>) -> Result<(), Failure<'static>> {
+    network.as_mut().map_or(Ok(()), Network::enter)
 }
 
 fn write_file<'p>(tree: &Tree<'_>, file: &'p PreparedFile) -> Result<(), Failure<'p>> {
@@ -381,6 +391,7 @@ fn supervise(
     mut door: Option<Door<'_>>,
     prepared: &Prepared,
 ) -> ! {
+    let mut patience = Some(sys::SHORT_LIFE);
     loop {
         // Before waiting for a signal: a child may have ended before the first wait.
         loop {
@@ -403,10 +414,14 @@ fn supervise(
             }
         }
         let signal = match &mut door {
-            Some(door) => door.next_signal(control),
-            None => sys::next_signal(),
+            Some(door) => door.next_signal(control, patience),
+            None => sys::next_signal(patience),
         };
         match signal {
+            Err(Errno::EAGAIN) => {
+                patience = None;
+                sys::release_program();
+            }
             Ok(libc::SIGCHLD) | Err(_) => {}
             // What a terminal sends to its foreground group reaches the command's group.
             Ok(signal @ (libc::SIGINT | libc::SIGQUIT)) => sys::kill(-command, signal),

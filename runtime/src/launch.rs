@@ -12,6 +12,7 @@ use nix::sys::socket::{
 use crate::cgroup::{self, Cgroup};
 use crate::init::{self, Init};
 use crate::mount::{self, TreeRequest, attribute};
+use crate::network::Network;
 use crate::plan::Plan;
 use crate::prepare::Prepared;
 use crate::sandbox::{Sandbox, Stdio};
@@ -58,10 +59,11 @@ pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
         made: prepared.mounts.iter().map(|_| None).collect(),
         trees: tree_requests(&prepared).iter().map(|_| None).collect(),
         stack: vec![0; STACK],
+        network: prepared.loopback.then(Network::new),
         prepared: &prepared,
     };
     let cloned = sys::clone3(
-        prepared.namespaces,
+        prepared.namespaces & !(libc::CLONE_NEWNET as u64),
         cgroup.as_ref().and_then(Cgroup::directory),
     );
     let (pid, pidfd) = match cloned {
@@ -101,7 +103,6 @@ pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
     if prepared.needs_supervisor() {
         assist(&prepared, &sandbox)?;
     }
-    sys::release_program();
     Ok(sandbox)
 }
 

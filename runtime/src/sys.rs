@@ -10,11 +10,15 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{c_int, c_long, c_uint, c_ulong};
 use nix::Result;
 use nix::errno::Errno;
+use nix::sys::time::TimeSpec;
 use palisade_policies::Instruction;
+
+use crate::network::Shared;
 
 /// Turns the result of a system call into a descriptor.
 fn descriptor(result: c_long) -> Result<OwnedFd> {
@@ -95,6 +99,122 @@ pub(crate) fn vfork<F: FnMut() -> c_int>(stack: &mut [u8], body: &mut F) -> Resu
         )
     };
     Errno::result(result)
+}
+
+/// Makes a network namespace with its loopback up (netdevice(7)) in a thread of this process, on another CPU where there is
+/// one. `shared` says when the thread has ended and what came of it; both it and `stack` must stay where they are until then.
+///
+/// The thread shares the caller's thread-local storage, and so the caller's errno: it calls the kernel directly and nothing
+/// else.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn make_network_aside(stack: &mut [u8], shared: &Shared) -> Result<()> {
+    extern "C" fn work(argument: *mut libc::c_void) -> c_int {
+        // SAFETY: `argument` is the `&Shared` passed below, which outlives the thread and holds atomics only.
+        let shared = unsafe { &*argument.cast::<Shared>() };
+        let result = network_namespace();
+        shared.result.store(
+            c_int::try_from(result).unwrap_or(-libc::EIO),
+            Ordering::Release,
+        );
+        // This thread alone.
+        loop {
+            direct(libc::SYS_exit, 0, 0, 0);
+        }
+    }
+    const THREAD: c_int = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_CHILD_CLEARTID;
+    let top = stack.as_mut_ptr_range().end;
+    // SAFETY: the pointer stays inside, or one past the end of, `stack`; the ABI wants 16-byte alignment.
+    let top = unsafe { top.sub(top as usize % 16) };
+    // SAFETY: the thread has a stack of its own, and touches only `shared` of this process's memory.
+    Errno::result(unsafe {
+        libc::clone(
+            work,
+            top.cast(),
+            THREAD,
+            std::ptr::from_ref(shared).cast_mut().cast(),
+            std::ptr::null_mut::<libc::pid_t>(),
+            std::ptr::null_mut::<libc::c_void>(),
+            shared.running.as_ptr().cast::<libc::pid_t>(),
+        )
+    })
+    .map(drop)
+}
+
+/// A descriptor of a new network namespace, which the calling thread is then in; or a negative errno.
+#[cfg(target_arch = "x86_64")]
+fn network_namespace() -> isize {
+    let unshared = direct(libc::SYS_unshare, libc::CLONE_NEWNET as usize, 0, 0);
+    if unshared < 0 {
+        return unshared;
+    }
+    let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as usize;
+    let socket = direct(libc::SYS_socket, libc::AF_INET as usize, kind, 0);
+    // A sandbox without network is whole even where loopback cannot be brought up.
+    if let Ok(socket) = usize::try_from(socket) {
+        let request = loopback_request();
+        let request = std::ptr::from_ref(&request).expose_provenance();
+        direct(
+            libc::SYS_ioctl,
+            socket,
+            libc::SIOCSIFFLAGS as usize,
+            request,
+        );
+        direct(libc::SYS_close, socket, 0, 0);
+    }
+    let path = c"/proc/thread-self/ns/net".as_ptr().expose_provenance();
+    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
+    direct(libc::SYS_open, path, flags, 0)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn make_network_aside(_stack: &mut [u8], _shared: &Shared) -> Result<()> {
+    Err(Errno::ENOSYS)
+}
+
+/// A system call without the C library, whose errno it leaves alone: what it returns, or a negative errno.
+#[cfg(target_arch = "x86_64")]
+fn direct(number: c_long, first: usize, second: usize, third: usize) -> isize {
+    let result: isize;
+    // SAFETY: the convention of syscall(2) on x86-64. The callers pass integers, and pointers to what the call may read.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") first,
+            in("rsi") second,
+            in("rdx") third,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    result
+}
+
+/// Waits until the kernel has cleared the word, as it does at the end of a thread (set_tid_address(2), futex(2)).
+pub(crate) fn wait_until_cleared(word: &AtomicU32) {
+    loop {
+        let value = word.load(Ordering::Acquire);
+        if value == 0 {
+            return;
+        }
+        // SAFETY: the word is valid for the call, which compares and waits; no time limit.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAIT,
+                value,
+                std::ptr::null::<libc::timespec>(),
+            )
+        };
+    }
 }
 
 /// fork(2): none in the child, which runs on a copy of the caller's memory, the child's process id in the parent.
@@ -528,16 +648,22 @@ pub(crate) fn loopback_up() -> Result<()> {
     let socket = descriptor(c_long::from(unsafe {
         libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
     }))?;
-    // SAFETY: ifreq is plain data.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l' as libc::c_char;
-    request.ifr_name[1] = b'o' as libc::c_char;
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    let request = loopback_request();
     // SAFETY: SIOCSIFFLAGS reads the structure, which outlives the call.
     Errno::result(unsafe {
         libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
     })
     .map(drop)
+}
+
+/// "Up", said to the loopback interface.
+fn loopback_request() -> libc::ifreq {
+    // SAFETY: ifreq is plain data.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    request
 }
 
 /// Unlocks the pseudoterminal behind `master` and opens its other end, without a path (ioctl_tty(2) TIOCGPTPEER).
@@ -572,12 +698,19 @@ pub(crate) fn block_all_signals() -> Result<()> {
     nix::sys::signal::SigSet::all().thread_set_mask()
 }
 
-/// Waits for the next pending signal of those blocked (sigwaitinfo(2)).
-pub(crate) fn next_signal() -> Result<c_int> {
+/// Waits for the next pending signal of those blocked (sigtimedwait(2)); EAGAIN after `patience`.
+pub(crate) fn next_signal(patience: Option<TimeSpec>) -> Result<c_int> {
     let all = nix::sys::signal::SigSet::all();
-    // SAFETY: the set is valid; no siginfo is asked for.
+    let patience = patience
+        .as_ref()
+        .map_or(std::ptr::null(), |time| std::ptr::from_ref(time.as_ref()));
+    // SAFETY: the set is valid, the time is valid or absent; no siginfo is asked for.
     Errno::result(unsafe {
-        libc::sigwaitinfo(std::ptr::from_ref(all.as_ref()), std::ptr::null_mut())
+        libc::sigtimedwait(
+            std::ptr::from_ref(all.as_ref()),
+            std::ptr::null_mut(),
+            patience,
+        )
     })
 }
 
@@ -598,9 +731,33 @@ pub(crate) fn getdents_is_empty(dir: BorrowedFd<'_>) -> Result<bool> {
     Ok(length <= 48)
 }
 
+/// What a program must see to first, before it opens anything: that 0, 1 and 2 are open, as a file that took the place of a
+/// closed one would be written to by whoever says something (CVE-2002-0572); and that a reader who went away is an error
+/// to handle, not the end of the process.
+///
+/// Ends the process where there is no /dev/null to put in the place of a closed descriptor.
+pub fn begin() {
+    for descriptor in 0..3 {
+        // SAFETY: F_GETFD touches nothing but the flags of a descriptor, and no memory.
+        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == -1 {
+            // SAFETY: the path is a C string.
+            let opened = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+            if opened != descriptor {
+                exit_now(125);
+            }
+        }
+    }
+    // SAFETY: SIG_IGN is no handler that could run.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// How long a command runs before those who wait for it give memory back: for a shorter one that is lost time.
+pub(crate) const SHORT_LIFE: TimeSpec = TimeSpec::new(1, 0);
+
 /// Lets go of the pages of this program's code and constants (madvise(2) MADV_DONTNEED): they stay in the page cache, and
 /// the few that are needed again are mapped again. A start touches most of the program, waiting for the end very little.
-pub(crate) fn release_program() {
+/// For whoever has waited for a second already: what has ended before that would only map the pages again.
+pub fn release_program() {
     // SAFETY: the linker defines both names, for the first byte of the program and the first byte after its code; only
     // their addresses are used.
     unsafe extern "C" {

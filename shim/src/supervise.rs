@@ -1,5 +1,6 @@
 //! The foreground supervisor: from a Plan to the end of the last process of its sandbox.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -161,6 +162,7 @@ fn attend(plan: &Plan, options: &Options) -> Result<Ended, Error> {
         waiting: Vec::new(),
         delivered: Vec::new(),
         next: None,
+        settled: Cell::new(false),
         stopped_by: None,
         exit: None,
     };
@@ -188,6 +190,8 @@ struct Supervisor<'a> {
     /// Signals that were passed on to it.
     delivered: Vec<i32>,
     next: Option<Act>,
+    /// Whether a quiet second has passed, and with it the memory that a start needs and waiting does not.
+    settled: Cell<bool>,
     /// The limit that made an end of it.
     stopped_by: Option<Limit>,
     exit: Option<Exit>,
@@ -264,13 +268,17 @@ impl Supervisor<'_> {
             fds.push(PollFd::new(self.sandbox.control(), PollFlags::POLLIN));
         }
         loop {
-            let timeout = self
-                .next
-                .map_or(PollTimeout::NONE, |next| timeout(next.at()));
-            match poll(&mut fds, timeout) {
+            let next = self.next.map(|next| timeout(next.at()));
+            let quiet = (!self.settled.get()).then(|| PollTimeout::from(1000_u16));
+            let first = next.into_iter().chain(quiet).min();
+            match poll(&mut fds, first.unwrap_or(PollTimeout::NONE)) {
                 Err(Errno::EINTR) => continue,
-                other => other.map_err(Error::system("wait for the sandbox"))?,
-            };
+                Ok(0) if first == quiet => {
+                    palisade_runtime::release_program();
+                    self.settled.set(true);
+                }
+                other => drop(other.map_err(Error::system("wait for the sandbox"))?),
+            }
             let came = |fd: &PollFd| fd.revents().unwrap_or(PollFlags::empty());
             if let Some(control) = fds.get(relays.end).filter(|fd| !came(fd).is_empty()) {
                 let closed = came(control).intersects(PollFlags::POLLHUP | PollFlags::POLLERR);

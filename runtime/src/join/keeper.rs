@@ -15,6 +15,7 @@ use nix::pty::Winsize;
 use nix::sys::signalfd::{SignalFd, siginfo};
 use nix::sys::stat::{Mode, fstat, major, minor};
 use nix::sys::statfs::fstatfs;
+use nix::sys::time::TimeSpec;
 
 use super::joined::usage_text;
 use super::request::{JoinCommand, User};
@@ -60,13 +61,21 @@ impl<'a> Door<'a> {
     }
 
     /// In PID 1: waits for a signal, and makes a keeper for each connection that the supervisor hands in meanwhile.
-    pub(crate) fn next_signal(&mut self, control: BorrowedFd<'_>) -> nix::Result<i32> {
+    /// EAGAIN after `patience`.
+    pub(crate) fn next_signal(
+        &mut self,
+        control: BorrowedFd<'_>,
+        patience: Option<TimeSpec>,
+    ) -> nix::Result<i32> {
+        let patience = patience.and_then(|time| PollTimeout::try_from(Duration::from(time)).ok());
         loop {
             let mut fds = [
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(control, PollFlags::POLLIN),
             ];
-            poll(&mut fds, PollTimeout::NONE)?;
+            if poll(&mut fds, patience.unwrap_or(PollTimeout::NONE))? == 0 {
+                return Err(Errno::EAGAIN);
+            }
             let came = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
             let (signal, handed) = (came(&fds[0]), came(&fds[1]));
             if handed {

@@ -81,16 +81,21 @@ pub(super) fn bind_onto_itself(target: BorrowedFd<'_>, flags: MsFlags) -> nix::R
     sys::move_mount(tree.as_fd(), target)
 }
 
-/// Hides what is at `target`. The source is the host's own null device, never a file of the image (CVE-2025-31133).
-pub(super) fn hide(target: &CStr) -> nix::Result<()> {
-    match nix::mount::mount(
-        Some(c"/dev/null"),
-        target,
-        None::<&CStr>,
-        MsFlags::MS_BIND,
-        None::<&CStr>,
-    ) {
-        Err(Errno::ENOTDIR) => {
+/// Hides what is at `target`. The source is the host's own null device, never a file of the image (CVE-2025-31133), and
+/// for a directory an empty read-only file system, or the directory `empty` that has been hidden by one already.
+pub(super) fn hide(target: &CStr, empty: Option<&CStr>) -> nix::Result<Hidden> {
+    let bind = |source| {
+        nix::mount::mount(
+            Some(source),
+            target,
+            None::<&CStr>,
+            MsFlags::MS_BIND,
+            None::<&CStr>,
+        )
+    };
+    match (bind(c"/dev/null"), empty) {
+        (Err(Errno::ENOTDIR), Some(empty)) => bind(empty).map(|()| Hidden::Directory),
+        (Err(Errno::ENOTDIR), None) => {
             let flags =
                 MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             nix::mount::mount(
@@ -100,16 +105,26 @@ pub(super) fn hide(target: &CStr) -> nix::Result<()> {
                 flags,
                 Some(c"nr_inodes=2,mode=555"),
             )
+            .map(|()| Hidden::Directory)
         }
-        result => result,
+        (result, _) => result.map(|()| Hidden::File),
     }
+}
+
+/// What [`hide`] has hidden.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hidden {
+    File,
+    Directory,
 }
 
 /// Masks what a new procfs, which is the working directory, is not to show.
 pub(super) fn restrict_proc(new: &NewFilesystem) -> Result<(), Failure<'_>> {
+    let mut empty = None;
     for path in &new.masked {
-        match hide(path) {
-            Ok(()) | Err(Errno::ENOENT) => {}
+        match hide(path, empty) {
+            Ok(Hidden::Directory) => empty = Some(path.as_c_str()),
+            Ok(Hidden::File) | Err(Errno::ENOENT) => {}
             Err(errno) => {
                 return Err(Failure {
                     step: Step::Mask,

@@ -107,6 +107,11 @@ impl MountStep {
         matches!(&self.kind, Kind::New(new) if new.kind.as_c_str() == c"tmpfs")
     }
 
+    /// Whether it is a new sysfs, which shows the network namespace of whoever mounts it (sysfs(5)).
+    pub(crate) fn shows_network(&self) -> bool {
+        matches!(&self.kind, Kind::New(new) if new.kind.as_c_str() == c"sysfs")
+    }
+
     /// Whether this puts a new procfs on /proc.
     pub(crate) fn is_proc(&self) -> bool {
         matches!(&self.kind, Kind::New(new) if new.kind.as_c_str() == c"proc")

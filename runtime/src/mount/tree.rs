@@ -319,7 +319,9 @@ impl Tree<'_> {
                 errno,
                 subject: path,
             }),
-            Ok(target) => hide(FdPath::new(target.as_fd()).as_c_str()).or_fail(Step::Mask, path),
+            Ok(target) => hide(FdPath::new(target.as_fd()).as_c_str(), None)
+                .map(drop)
+                .or_fail(Step::Mask, path),
         }
     }
 
