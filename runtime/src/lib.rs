@@ -7,6 +7,7 @@ mod capabilities;
 pub mod cgroup;
 mod command;
 mod control;
+pub mod detach;
 mod error;
 mod failure;
 mod full;

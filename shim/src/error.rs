@@ -85,6 +85,20 @@ pub enum Error {
         /// The sandbox.
         id: String,
     },
+    /// A sandbox's monitor will not do something.
+    #[error("sandbox {id}: {why}")]
+    Refused {
+        /// The sandbox.
+        id: String,
+        /// Why not.
+        why: String,
+    },
+    /// A sandbox's monitor ended while it was asked.
+    #[error("sandbox {id} ended")]
+    MonitorGone {
+        /// The sandbox.
+        id: String,
+    },
     /// A directory of the sandbox could not be removed after it.
     #[error("remove {}: {source}", path.display())]
     Cleanup {
@@ -126,6 +140,9 @@ impl Error {
             Self::NameTaken { name, .. } => Some(format!(
                 "another --name; --replace, which removes that one first; or palisade rm -f {name}"
             )),
+            Self::Refused { .. } | Self::MonitorGone { .. } => {
+                Some("palisade ps -a, which says what became of it".into())
+            }
             Self::Busy { .. } => Some("the same again in a moment".into()),
             Self::NeverStarted | Self::System { .. } => None,
         }

@@ -8,10 +8,13 @@ mod cleanup;
 mod console;
 mod error;
 pub mod joined;
+pub mod log;
 mod meter;
+pub mod monitor;
 mod outcome;
 pub mod receipt;
 mod relay;
+mod restart;
 #[cfg(test)]
 mod sample;
 mod signals;

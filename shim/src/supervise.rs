@@ -16,6 +16,7 @@ use crate::Error;
 use crate::cleanup;
 use crate::console::{self, Console};
 use crate::meter::{Gauge, Meter, Stream};
+use crate::monitor::{Desk, Order};
 use crate::outcome::{Circumstances, Limit, Outcome, classify};
 use crate::receipt::{self, Ending};
 use crate::relay::{Flow, Relay};
@@ -42,13 +43,22 @@ pub struct Options {
 ///
 /// What kept the command from running. Nothing of the sandbox remains then, and the receipt, where one was asked for, says so.
 pub fn run(plan: &Plan, options: &Options) -> Result<Outcome, Error> {
+    run_at(plan, options, None)
+}
+
+/// The same for a sandbox that has a record, and perhaps no caller: `desk` is attended to beside it.
+pub(crate) fn run_at(
+    plan: &Plan,
+    options: &Options,
+    desk: Option<&mut Desk>,
+) -> Result<Outcome, Error> {
     let receipt = match &options.receipt {
         Some(request) => Some((request, receipt::Place::reserve(&request.to)?)),
         None => None,
     };
     let start = SystemTime::now();
     let clock = Instant::now();
-    let mut result = attend(plan, options);
+    let mut result = attend(plan, options, desk);
     let duration = clock.elapsed();
 
     let mut problems = Vec::new();
@@ -125,7 +135,7 @@ impl Ended {
     }
 }
 
-fn attend(plan: &Plan, options: &Options) -> Result<Ended, Error> {
+fn attend(plan: &Plan, options: &Options, mut desk: Option<&mut Desk>) -> Result<Ended, Error> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let caller = Caller {
         stdin: stdin.as_fd(),
@@ -139,7 +149,9 @@ fn attend(plan: &Plan, options: &Options) -> Result<Ended, Error> {
         .and_then(oci_spec::runtime::Process::terminal)
         .unwrap_or(false);
     let gauge = Gauge::new(plan.output_limit, options.digest_output);
-    let streams = if terminal {
+    let streams = if let Some(desk) = desk.as_mut().filter(|desk| desk.owns_streams()) {
+        desk.streams(plan, terminal, gauge.as_ref())?
+    } else if terminal {
         console::check(plan.interactive, caller)?;
         Streams::none()?
     } else {
@@ -150,6 +162,7 @@ fn attend(plan: &Plan, options: &Options) -> Result<Ended, Error> {
     let mut supervisor = Supervisor {
         plan,
         caller,
+        desk,
         sandbox,
         signals,
         console: None,
@@ -175,6 +188,7 @@ fn attend(plan: &Plan, options: &Options) -> Result<Ended, Error> {
 struct Supervisor<'a> {
     plan: &'a Plan,
     caller: Caller<'a>,
+    desk: Option<&'a mut Desk>,
     sandbox: Sandbox,
     signals: Signals,
     console: Option<Console<'a>>,
@@ -224,6 +238,8 @@ enum Event {
     Act,
     /// A stream can be copied on.
     Flow,
+    /// Somebody asks for something, or there is output for the log.
+    Desk,
     /// PID 1 is gone, and everything with it.
     Gone,
 }
@@ -238,9 +254,11 @@ impl Supervisor<'_> {
                 Event::Act => self.enforce()?,
                 Event::Flow => {
                     self.copy()?;
-                    if self.stopped_by.is_none() && self.exit.is_none() && self.wrote_too_much() {
-                        self.stop(Limit::Output)?;
-                    }
+                    self.check_output()?;
+                }
+                Event::Desk => {
+                    self.serve()?;
+                    self.check_output()?;
                 }
                 Event::Gone => break,
             }
@@ -267,6 +285,10 @@ impl Supervisor<'_> {
         if self.control {
             fds.push(PollFd::new(self.sandbox.control(), PollFlags::POLLIN));
         }
+        let own = fds.len();
+        if let Some(desk) = &self.desk {
+            desk.interest(&mut fds);
+        }
         loop {
             let next = self.next.map(|next| timeout(next.at()));
             let quiet = (!self.settled.get()).then(|| PollTimeout::from(1000_u16));
@@ -280,7 +302,8 @@ impl Supervisor<'_> {
                 other => drop(other.map_err(Error::system("wait for the sandbox"))?),
             }
             let came = |fd: &PollFd| fd.revents().unwrap_or(PollFlags::empty());
-            if let Some(control) = fds.get(relays.end).filter(|fd| !came(fd).is_empty()) {
+            let control = self.control.then(|| &fds[relays.end]);
+            if let Some(control) = control.filter(|fd| !came(fd).is_empty()) {
                 let closed = came(control).intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
                 return Ok(Event::Sandbox { closed });
             }
@@ -292,6 +315,9 @@ impl Supervisor<'_> {
             }
             if fds[relays.clone()].iter().any(|fd| !came(fd).is_empty()) {
                 return Ok(Event::Flow);
+            }
+            if fds[own..].iter().any(|fd| !came(fd).is_empty()) {
+                return Ok(Event::Desk);
             }
             if !came(&fds[0]).is_empty() {
                 return Ok(Event::Gone);
@@ -316,7 +342,13 @@ impl Supervisor<'_> {
     fn happened(&mut self, event: palisade_runtime::Event) -> Result<(), Error> {
         match event {
             palisade_runtime::Event::Terminal => {
-                if let Some(master) = self.sandbox.terminal() {
+                if let Some(desk) = self.desk.as_mut().filter(|desk| desk.owns_streams()) {
+                    if let Some(master) = self.sandbox.terminal() {
+                        let meter = self.gauge.as_ref().map(Gauge::meter);
+                        desk.terminal(master, meter.clone())?;
+                        self.meters = [meter, None];
+                    }
+                } else if let Some(master) = self.sandbox.terminal() {
                     let linked = Console::link(master, self.plan.interactive, self.caller)?;
                     self.console = Some(linked.console);
                     self.input = linked.input;
@@ -327,6 +359,9 @@ impl Supervisor<'_> {
             }
             palisade_runtime::Event::Started(protections) => {
                 self.started = Some(protections);
+                if let Some(desk) = &mut self.desk {
+                    desk.started(&self.sandbox)?;
+                }
                 // A limit beyond what the clock can count is none.
                 let at = self
                     .plan
@@ -383,6 +418,23 @@ impl Supervisor<'_> {
         Ok(())
     }
 
+    /// What is asked of a sandbox with a record.
+    fn serve(&mut self) -> Result<(), Error> {
+        let Some(desk) = &mut self.desk else {
+            return Ok(());
+        };
+        for order in desk.turn()? {
+            match order {
+                Order::Signal(signal) => self.deliver(signal)?,
+                Order::Stop(signal, patience) => {
+                    self.deliver(signal)?;
+                    self.next = Instant::now().checked_add(patience).map(Act::Kill);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn enforce(&mut self) -> Result<(), Error> {
         match self.next.take() {
             Some(Act::Stop(_)) => self.stop(Limit::Time),
@@ -397,6 +449,13 @@ impl Supervisor<'_> {
         self.sandbox.signal(self.plan.stop_signal)?;
         let at = Instant::now().checked_add(self.plan.stop_timeout);
         self.next = at.map(Act::Kill);
+        Ok(())
+    }
+
+    fn check_output(&mut self) -> Result<(), Error> {
+        if self.stopped_by.is_none() && self.exit.is_none() && self.wrote_too_much() {
+            self.stop(Limit::Output)?;
+        }
         Ok(())
     }
 
@@ -431,6 +490,9 @@ impl Supervisor<'_> {
     /// Copies what the command wrote before its end; a request to end makes an end of a reader that takes nothing.
     fn drain(&mut self) -> Result<(), Error> {
         self.input = None;
+        if let Some(desk) = &mut self.desk {
+            desk.drain();
+        }
         for relay in self.output.iter_mut().flatten() {
             relay.last();
         }
@@ -500,7 +562,7 @@ impl Supervisor<'_> {
 }
 
 /// Until `at`, rounded up so that the limit is never met by asking too early, again and again.
-fn timeout(at: Instant) -> PollTimeout {
+pub(crate) fn timeout(at: Instant) -> PollTimeout {
     let left = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
     PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
 }

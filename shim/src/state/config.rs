@@ -158,8 +158,6 @@ pub struct LogOptions {
     pub max_size: u64,
     /// Files, the one being written included.
     pub max_file: u32,
-    /// Whether the command waits where the log cannot be written (`mode=blocking`); else what does not fit is counted and lost.
-    pub blocking: bool,
 }
 
 impl Default for LogOptions {
@@ -169,7 +167,6 @@ impl Default for LogOptions {
             keep: true,
             max_size: 10 << 20,
             max_file: 3,
-            blocking: false,
         }
     }
 }

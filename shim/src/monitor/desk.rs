@@ -1,0 +1,407 @@
+//! What a monitor attends to beside its sandbox: requests on its socket, the log, the sandbox's record.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags};
+use nix::unistd::{pipe2, read};
+use palisade_runtime::{Plan, Sandbox, Stdio};
+
+use super::ready::Ready;
+use super::request::{Answer, Request};
+use super::socket;
+use crate::Error;
+use crate::log::{self, Stream};
+use crate::meter::{Gauge, Meter};
+use crate::outcome::Outcome;
+use crate::state::{Exited, Known, Lock, Registry, State, Status};
+use crate::stdio::{Streams, duplicate, null, set_nonblocking};
+
+/// More connections than this wait in the listening socket.
+const CLIENTS: usize = 64;
+
+/// As much as a pipe holds.
+const BUFFER: usize = 64 * 1024;
+
+/// What a supervisor attends to for one sandbox that has a record.
+#[derive(Debug)]
+pub struct Desk {
+    pub(super) registry: Registry,
+    pub(super) known: Known,
+    pub(super) lock: Lock,
+    pub(super) ready: Option<Ready>,
+    listener: OwnedFd,
+    clients: Vec<Client>,
+    log: Option<log::Writer>,
+    /// Where the command's standard output and error, or its terminal, can be read.
+    sources: [Option<OwnedFd>; 2],
+    /// Where its standard input or its terminal can be written.
+    input: Option<OwnedFd>,
+    /// What counts what the command writes, where that is limited.
+    meters: [Option<Rc<Meter>>; 2],
+    buffer: Vec<u8>,
+}
+
+/// Somebody who is connected.
+#[derive(Debug)]
+struct Client {
+    connection: OwnedFd,
+    /// Whether it waits for the command's end.
+    waiting: bool,
+}
+
+/// What a request means for the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The command gets this signal.
+    Signal(i32),
+    /// It is asked to end by this signal, and has this time for it.
+    Stop(i32, Duration),
+}
+
+impl Desk {
+    /// Opens the socket and, for a sandbox whose output is nobody else's, the log.
+    pub fn open(registry: Registry, known: Known, lock: Lock) -> Result<Self, Error> {
+        let directory = &known.entry.directory;
+        let listener = socket::listen_in(directory).map_err(|source| Error::State {
+            action: "listen in",
+            path: directory.clone(),
+            source,
+        })?;
+        let path = directory.join("log");
+        let log = if known.config.foreground || !known.config.log.keep {
+            None
+        } else {
+            let log = log::Writer::open(&path, known.config.log);
+            Some(log.map_err(|source| Error::State {
+                action: "open",
+                path,
+                source,
+            })?)
+        };
+        Ok(Self {
+            registry,
+            known,
+            lock,
+            ready: None,
+            listener,
+            clients: Vec::new(),
+            log,
+            sources: [None, None],
+            input: None,
+            meters: [None, None],
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Whether the command's streams end here, and not with a caller.
+    pub fn owns_streams(&self) -> bool {
+        !self.known.config.foreground
+    }
+
+    /// The command's streams, where they end here.
+    pub fn streams(
+        &mut self,
+        plan: &Plan,
+        terminal: bool,
+        gauge: Option<&Gauge>,
+    ) -> Result<Streams, Error> {
+        self.sources = [None, None];
+        self.input = None;
+        self.meters = [gauge.map(Gauge::meter), gauge.map(Gauge::meter)];
+        if terminal {
+            return Streams::none();
+        }
+        let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(Error::system("make a pipe"));
+        let stdin = if plan.interactive {
+            let (theirs, ours) = pipe()?;
+            self.input = Some(ours);
+            theirs
+        } else {
+            null()?
+        };
+        let (stdout, stderr) = if self.log.is_some() {
+            let (out, stdout) = pipe()?;
+            let (err, stderr) = pipe()?;
+            for ours in [&out, &err] {
+                set_nonblocking(ours).map_err(Error::system("make a pipe"))?;
+            }
+            self.sources = [Some(out), Some(err)];
+            (stdout, stderr)
+        } else {
+            (null()?, null()?)
+        };
+        Ok(Streams {
+            handed: Stdio {
+                stdin,
+                stdout,
+                stderr,
+            },
+            input: None,
+            output: [None, None],
+            meters: self.meters.clone(),
+        })
+    }
+
+    /// The command's terminal is there.
+    pub fn terminal(
+        &mut self,
+        master: BorrowedFd<'_>,
+        meter: Option<Rc<Meter>>,
+    ) -> Result<(), Error> {
+        self.meters = [meter, None];
+        set_nonblocking(master).map_err(Error::system("prepare the terminal"))?;
+        self.sources = [Some(duplicate(master)?), None];
+        self.input = Some(duplicate(master)?);
+        Ok(())
+    }
+
+    /// The command is being executed.
+    pub fn started(&mut self, sandbox: &Sandbox) -> Result<(), Error> {
+        let before = &self.known.state;
+        self.known.state = State {
+            status: Status::Running,
+            pid: Some(sandbox.pid()),
+            monitor: Some(nix::unistd::getpid().as_raw()),
+            started: Some(SystemTime::now()),
+            exit: before.exit.clone(),
+            restarts: before.restarts,
+            ..State::default()
+        };
+        self.save()?;
+        self.record("start", &[]);
+        if let Some(ready) = self.ready.take() {
+            ready.started();
+        }
+        Ok(())
+    }
+
+    /// What to wait for. The order is that of [`Desk::turn`].
+    pub fn interest<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
+        let mut wait = |fd: &'a OwnedFd| fds.push(PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+        self.sources.iter().flatten().for_each(&mut wait);
+        self.clients
+            .iter()
+            .map(|client| &client.connection)
+            .for_each(&mut wait);
+        if self.clients.len() < CLIENTS {
+            wait(&self.listener);
+        }
+    }
+
+    /// Does what can be done now without waiting; what it means for the sandbox is the caller's to do.
+    pub fn turn(&mut self) -> Result<Vec<Order>, Error> {
+        self.read_output();
+        let mut orders = Vec::new();
+        while self.clients.len() < CLIENTS {
+            let accepted = socket::accept(self.listener.as_fd()).map_err(io_error("accept"))?;
+            let Some(connection) = accepted else { break };
+            let waiting = false;
+            self.clients.push(Client {
+                connection,
+                waiting,
+            });
+        }
+        let mut clients = std::mem::take(&mut self.clients);
+        clients.retain_mut(|client| self.serve(client, &mut orders));
+        self.clients = clients;
+        Ok(orders)
+    }
+
+    /// Answers what one client asks; false when it is gone.
+    fn serve(&mut self, client: &mut Client, orders: &mut Vec<Order>) -> bool {
+        loop {
+            let bytes = match socket::receive(client.connection.as_fd()) {
+                Ok(Some((bytes, _))) => bytes,
+                Ok(None) => return false,
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            };
+            let Some(request) = Request::from_bytes(&bytes) else {
+                return false;
+            };
+            if !self.obey(request, client, orders) {
+                return false;
+            }
+        }
+    }
+
+    /// Does what was asked; false where the client cannot be answered.
+    fn obey(&mut self, request: Request, client: &mut Client, orders: &mut Vec<Order>) -> bool {
+        let answer = |answer: &Answer, descriptors: &[BorrowedFd<'_>]| {
+            let to = client.connection.as_fd();
+            socket::send(to, &answer.to_bytes(), descriptors).is_ok()
+        };
+        match request {
+            Request::Stop { signal, timeout } => {
+                self.known.state.stopped = true;
+                let config = &self.known.config;
+                orders.push(Order::Stop(
+                    signal.unwrap_or(config.stop_signal),
+                    timeout.unwrap_or(config.stop_timeout),
+                ));
+                // Answered by the end of the connection.
+                true
+            }
+            Request::Signal(signal) => {
+                orders.push(Order::Signal(signal));
+                let number = signal.to_string();
+                self.record("kill", &[("signal", &number)]);
+                answer(&Answer::Done, &[])
+            }
+            Request::Wait => {
+                client.waiting = true;
+                true
+            }
+            Request::Input => match &self.input {
+                Some(input) => answer(&Answer::Done, &[input.as_fd()]),
+                None => answer(&Answer::Refused("it has no standard input".into()), &[]),
+            },
+            Request::CloseInput => {
+                if !self.known.config.tty {
+                    self.input = None;
+                }
+                answer(&Answer::Done, &[])
+            }
+            Request::Join | Request::Pause | Request::Unpause => {
+                answer(&Answer::Refused("this sandbox cannot do that".into()), &[])
+            }
+        }
+    }
+
+    /// One read of each stream into the log.
+    fn read_output(&mut self) {
+        for index in 0..self.sources.len() {
+            self.read_source(index);
+        }
+    }
+
+    /// Whether there may be more.
+    fn read_source(&mut self, index: usize) -> bool {
+        let Some(source) = &self.sources[index] else {
+            return false;
+        };
+        if self.buffer.is_empty() {
+            self.buffer.resize(BUFFER, 0);
+        }
+        match read(source, &mut self.buffer) {
+            Err(Errno::EINTR) => true,
+            Err(Errno::EAGAIN) => false,
+            // EIO is how a terminal says that nobody has its other side open.
+            Ok(0) | Err(_) => {
+                self.sources[index] = None;
+                false
+            }
+            Ok(count) => {
+                // What is beyond the limit on output is read and dropped until the command has ended.
+                let bytes = match &self.meters[index] {
+                    Some(meter) => {
+                        let bytes = &self.buffer[..meter.admit(count)];
+                        meter.passed(bytes);
+                        bytes
+                    }
+                    None => &self.buffer[..count],
+                };
+                if let Some(log) = &mut self.log {
+                    let stream = [Stream::Out, Stream::Err][index];
+                    log.add(stream, bytes);
+                }
+                true
+            }
+        }
+    }
+
+    /// Reads what the command wrote before its end.
+    pub fn drain(&mut self) {
+        for index in 0..self.sources.len() {
+            while self.read_source(index) {}
+        }
+        self.sources = [None, None];
+        self.input = None;
+        self.buffer = Vec::new();
+    }
+
+    /// Nothing of the sandbox is left: says so to the record and to whoever waits.
+    pub(super) fn ended(&mut self, result: Result<&Outcome, &Error>) -> Result<(), Error> {
+        let finished = SystemTime::now();
+        let (code, reason) = match result {
+            Ok(outcome) => (outcome.code, outcome.reason.as_str()),
+            Err(error) => (error.exit_code(), "error"),
+        };
+        let state = &mut self.known.state;
+        state.status = if state.started.is_some() || result.is_ok() {
+            Status::Exited
+        } else {
+            Status::Created
+        };
+        state.pid = None;
+        state.monitor = None;
+        state.error = result.err().map(ToString::to_string);
+        state.exit = Some(Exited {
+            code,
+            reason: reason.to_owned(),
+            finished,
+        });
+        self.save()?;
+        if reason == "oom" {
+            self.record("oom", &[]);
+        }
+        self.record("die", &[("exitCode", &code.to_string())]);
+        self.tell_waiting(code);
+        Ok(())
+    }
+
+    fn tell_waiting(&mut self, code: u8) {
+        let exited = Answer::Exited(code).to_bytes();
+        for client in self.clients.iter_mut().filter(|client| client.waiting) {
+            client.waiting = false;
+            // One that went away needs no answer.
+            let _ = socket::send(client.connection.as_fd(), &exited, &[]);
+        }
+    }
+
+    /// Writes the record of what the sandbox is doing.
+    pub(super) fn save(&self) -> Result<(), Error> {
+        self.known.entry.set_state(&self.known.state)
+    }
+
+    pub(super) fn record(&self, action: &str, more: &[(&str, &str)]) {
+        self.registry
+            .events()
+            .record(action, &self.known.config, more);
+    }
+
+    /// Attends to requests alone, for a sandbox that will be started again at `until`; true when it is to be stopped.
+    pub(super) fn pause_until(&mut self, until: Instant) -> Result<bool, Error> {
+        loop {
+            let now = Instant::now();
+            if now >= until {
+                return Ok(false);
+            }
+            let mut fds = Vec::new();
+            self.interest(&mut fds);
+            match nix::poll::poll(&mut fds, crate::supervise::timeout(until)) {
+                Err(Errno::EINTR) => continue,
+                other => other.map_err(Error::system("wait for the next start"))?,
+            };
+            drop(fds);
+            for order in self.turn()? {
+                if matches!(order, Order::Stop(..)) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+fn io_error(action: &'static str) -> impl Fn(io::Error) -> Error {
+    move |error| Error::System {
+        action,
+        errno: error
+            .raw_os_error()
+            .map_or(Errno::UnknownErrno, Errno::from_raw),
+    }
+}

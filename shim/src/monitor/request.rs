@@ -1,0 +1,162 @@
+//! What is asked of a monitor, and what it answers: one message each on a SOCK_SEQPACKET connection.
+
+use std::time::Duration;
+
+/// Bytes of the longest message.
+pub const LONGEST: usize = 4096;
+
+/// What is asked of a monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// End the sandbox: the signal first, SIGKILL after the time. The connection closes when nothing of it is left.
+    Stop {
+        /// None for the sandbox's own.
+        signal: Option<i32>,
+        /// None for the sandbox's own.
+        timeout: Option<Duration>,
+    },
+    /// Send the command a signal; answered by [`Answer::Done`].
+    Signal(i32),
+    /// Say when the command ends: [`Answer::Exited`].
+    Wait,
+    /// The command's standard input or its terminal, for `attach`: [`Answer::Done`] with a descriptor.
+    Input,
+    /// Close the command's standard input.
+    CloseInput,
+    /// What a joining command needs: [`Answer::Done`] with descriptors.
+    Join,
+    /// Freeze every process of the sandbox.
+    Pause,
+    /// Let them go on.
+    Unpause,
+}
+
+/// What a monitor says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It was done.
+    Done,
+    /// It cannot be done: why, in a sentence.
+    Refused(String),
+    /// The command ended with this exit code.
+    Exited(u8),
+}
+
+/// A time that stands for none.
+const NONE: i64 = i64::MIN;
+
+impl Request {
+    /// As it is sent.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let message = |kind: u8, number: i32, time: i64| {
+            let mut bytes = vec![kind];
+            bytes.extend_from_slice(&number.to_le_bytes());
+            bytes.extend_from_slice(&time.to_le_bytes());
+            bytes
+        };
+        match self {
+            Self::Stop { signal, timeout } => {
+                let time = timeout.map_or(NONE, |time| {
+                    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+                });
+                message(1, signal.unwrap_or(0), time)
+            }
+            Self::Signal(signal) => message(2, signal, NONE),
+            Self::Wait => message(3, 0, NONE),
+            Self::Input => message(4, 0, NONE),
+            Self::CloseInput => message(5, 0, NONE),
+            Self::Join => message(6, 0, NONE),
+            Self::Pause => message(7, 0, NONE),
+            Self::Unpause => message(8, 0, NONE),
+        }
+    }
+
+    /// None where this is no request.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let number = i32::from_le_bytes(rest.get(..4)?.try_into().ok()?);
+        let time = i64::from_le_bytes(rest.get(4..)?.try_into().ok()?);
+        let signal = (1..=64).contains(&number).then_some(number);
+        Some(match kind {
+            1 => Self::Stop {
+                signal,
+                timeout: u64::try_from(time).ok().map(Duration::from_millis),
+            },
+            2 => Self::Signal(signal?),
+            3 => Self::Wait,
+            4 => Self::Input,
+            5 => Self::CloseInput,
+            6 => Self::Join,
+            7 => Self::Pause,
+            8 => Self::Unpause,
+            _ => return None,
+        })
+    }
+}
+
+impl Answer {
+    /// As it is sent.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Done => vec![0],
+            Self::Refused(why) => {
+                let mut bytes = vec![1];
+                bytes.extend(why.bytes().take(LONGEST - 1));
+                bytes
+            }
+            Self::Exited(code) => vec![2, *code],
+        }
+    }
+
+    /// None where this is no answer.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0] => Some(Self::Done),
+            [1, why @ ..] => Some(Self::Refused(String::from_utf8_lossy(why).into_owned())),
+            [2, code] => Some(Self::Exited(*code)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_arrives_as_it_was_sent_and_nothing_else_is_one() {
+        let stop = |signal, timeout| Request::Stop { signal, timeout };
+        for request in [
+            stop(None, None),
+            stop(Some(2), Some(Duration::ZERO)),
+            stop(None, Some(Duration::from_millis(1500))),
+            Request::Signal(64),
+            Request::Wait,
+            Request::Input,
+            Request::CloseInput,
+            Request::Join,
+            Request::Pause,
+            Request::Unpause,
+        ] {
+            assert_eq!(Request::from_bytes(&request.to_bytes()), Some(request));
+        }
+        let mut odd = Request::Signal(9).to_bytes();
+        odd[1] = 65;
+        assert_eq!(Request::from_bytes(&odd), None);
+        for odd in [&[][..], &[9; 13], &[1], &[3; 12], &[3; 14]] {
+            assert_eq!(Request::from_bytes(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn every_answer_arrives_as_it_was_sent() {
+        for answer in [
+            Answer::Done,
+            Answer::Refused("no".into()),
+            Answer::Exited(255),
+        ] {
+            assert_eq!(Answer::from_bytes(&answer.to_bytes()), Some(answer));
+        }
+        assert_eq!(Answer::from_bytes(&[]), None);
+    }
+}
