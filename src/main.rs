@@ -4,8 +4,10 @@
 use std::ffi::{c_char, c_int};
 use std::io::Write as _;
 
+mod attach;
 mod caller;
 mod cli;
+mod create;
 mod data;
 mod diagnosis;
 mod doctor;
@@ -14,12 +16,17 @@ mod failure;
 #[allow(dead_code)] // Verbs take it into use one by one.
 #[allow(unused_imports)]
 mod format;
+mod life;
+mod logs;
 mod manual;
 mod policy;
+mod ps;
+mod record;
 mod registry;
 mod request;
 mod resolve;
 mod run;
+mod sandboxes;
 mod verb;
 
 /// Where the C library's start ends. Rust's own would read /proc/self/maps and set up a signal stack first, a fiftieth of the

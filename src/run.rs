@@ -11,7 +11,8 @@ use oci_spec::runtime::BoxBuilder;
 use palisade_policies::{Pins, Policy};
 use palisade_rootfs::{Image, Name, Ownership, Reference, Store};
 use palisade_runtime::{Root, Upper, terminal};
-use palisade_shim::{Outcome, Reason, receipt, supervise};
+use palisade_shim::state::Registry;
+use palisade_shim::{Outcome, Reason, monitor, receipt, supervise};
 
 use crate::caller::Caller;
 use crate::cli::{self, render};
@@ -21,11 +22,11 @@ use crate::registry::pull::{self, When};
 use crate::request::{Request, Userns};
 use crate::resolve::{self, Place, Resolved, Source, host::HostTree};
 use crate::verb::print;
-use crate::{data, diagnosis, dry_run, policy};
+use crate::{create, data, diagnosis, dry_run, policy};
 
 /// Runs a command in a new sandbox and returns its exit code.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
-    let arguments = cli::run::parse(args)?;
+    let arguments = cli::run::parse("run", args)?;
     if arguments.help {
         print(
             &render::run_verb()
@@ -57,14 +58,34 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
 }
 
 /// Everything that a run is made of.
-struct Ready {
-    policy: Policy,
-    image: Option<Image>,
-    resolved: Resolved,
+pub struct Ready {
+    /// The data directory.
+    pub data: PathBuf,
+    /// What is allowed.
+    pub policy: Policy,
+    /// What it runs on; none for `host`.
+    pub image: Option<Image>,
+    /// The plan.
+    pub resolved: Resolved,
+}
+
+impl Ready {
+    /// Makes the missing sources of `-v`.
+    pub fn make_sources(&self) -> Result<(), Failure> {
+        for path in &self.resolved.create {
+            std::fs::create_dir_all(path).map_err(|error| {
+                Failure::new(
+                    format!("cannot make {}: {}", path.display(), reason(&error)),
+                    "-v with a directory that exists",
+                )
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// From a request to a plan, with its image unpacked.
-fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> {
+pub fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> {
     let mut notes = Vec::new();
     let policy = effective_policy(request, &mut notes)?;
     caller.hard_limits = resolve::hard_limits(policy.limits.rlimits.keys());
@@ -79,7 +100,11 @@ fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> {
     } else {
         fresh_id()?
     };
-    let directory = data::sandbox(&data, &id, request.remove);
+    let directory = if request.has_record() {
+        Registry::new(&data).directory(&id)
+    } else {
+        data::sandbox(&data, &id, request.remove)
+    };
     let place = Place {
         id: &id,
         directory: &directory,
@@ -90,7 +115,9 @@ fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> {
     }
     notes.append(&mut resolved.notes);
     resolved.notes = notes;
+    resolved.plan.joinable = request.has_record();
     Ok(Ready {
+        data,
         policy,
         image,
         resolved,
@@ -227,14 +254,6 @@ pub fn image_remedy(error: &palisade_rootfs::Error) -> &'static str {
 /// Does what the plan needs on the host, runs it, and undoes it.
 fn execute(request: &Request, ready: &Ready) -> Result<u8, Failure> {
     let resolved = &ready.resolved;
-    for path in &resolved.create {
-        std::fs::create_dir_all(path).map_err(|error| {
-            Failure::new(
-                format!("cannot make {}: {}", path.display(), reason(&error)),
-                "-v with a directory that exists",
-            )
-        })?;
-    }
     let mut options = supervise::Options {
         digest_output: request.receipt.is_some()
             && (request.receipt_output || resolved.plan.output_limit.is_some()),
@@ -245,6 +264,18 @@ fn execute(request: &Request, ready: &Ready) -> Result<u8, Failure> {
         ..supervise::Options::default()
     };
     let cidfile = Cidfile::write(request.cidfile.as_deref(), &resolved.plan.id)?;
+    if request.life.detach {
+        let code = create::detach(request, ready, &options)?;
+        cidfile.keep();
+        return Ok(code);
+    }
+    if request.has_record() {
+        let (known, lock) = create::register(request, ready)?;
+        let registry = Registry::new(&ready.data);
+        let result = monitor::attend(&registry, known, lock, &resolved.plan, &options);
+        return finish(request, ready, cidfile, result);
+    }
+    ready.make_sources()?;
     // Its locks are held to the end of the run.
     let mut layer = match &resolved.plan.root {
         Root::Overlay {
@@ -254,7 +285,18 @@ fn execute(request: &Request, ready: &Ready) -> Result<u8, Failure> {
         _ => WritableLayer::default(),
     };
     options.remove.append(&mut layer.remove);
-    match supervise::run(&resolved.plan, &options) {
+    let result = supervise::run(&resolved.plan, &options);
+    finish(request, ready, cidfile, result)
+}
+
+/// Says what came of a run in the foreground.
+fn finish(
+    request: &Request,
+    ready: &Ready,
+    cidfile: Cidfile,
+    result: Result<Outcome, palisade_shim::Error>,
+) -> Result<u8, Failure> {
+    match result {
         Ok(outcome) => {
             cidfile.keep();
             tell("warning", &outcome.missing);
@@ -342,10 +384,11 @@ fn facts(request: &Request, ready: &Ready) -> receipt::Facts {
 }
 
 /// The file of `--cidfile`, which goes again if no sandbox comes into being.
-struct Cidfile(Option<PathBuf>);
+pub struct Cidfile(Option<PathBuf>);
 
 impl Cidfile {
-    fn write(path: Option<&Path>, id: &str) -> Result<Self, Failure> {
+    /// Writes the id.
+    pub fn write(path: Option<&Path>, id: &str) -> Result<Self, Failure> {
         let Some(path) = path else {
             return Ok(Self(None));
         };
@@ -377,7 +420,8 @@ impl Cidfile {
         Ok(written)
     }
 
-    fn keep(mut self) {
+    /// The sandbox is there.
+    pub fn keep(mut self) {
         self.0 = None;
     }
 }
@@ -409,7 +453,7 @@ fn fresh_id() -> Result<String, Failure> {
 }
 
 /// Lines on standard error; a closed one is no failure.
-fn tell(kind: &str, lines: &[String]) {
+pub fn tell(kind: &str, lines: &[String]) {
     for line in lines {
         let _ = std::io::stderr().write_all(format!("{kind}: {}\n", printable(line)).as_bytes());
     }

@@ -6,10 +6,10 @@ use std::io::Write;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 
-use crate::cli::{registry as registry_cli, render};
+use crate::cli::{life as cli, registry as registry_cli, render};
 use crate::failure::{EXIT_PALISADE, Failure, reason};
 use crate::registry::{login, pull, push};
-use crate::{doctor, manual, policy, run};
+use crate::{attach, create, doctor, life, logs, manual, policy, ps, run};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
 pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
@@ -20,6 +20,17 @@ pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
         Some("push") => matched(registry_cli::push_verb(), verb, args, &push::main),
         Some("login") => matched(registry_cli::login_verb(), verb, args, &login::login),
         Some("logout") => matched(registry_cli::logout_verb(), verb, args, &login::logout),
+        Some("create") => create::main(args),
+        Some("start") => matched(cli::start(), verb, args, &life::start),
+        Some("stop") => matched(cli::stop(), verb, args, &life::stop),
+        Some("restart") => matched(cli::restart(), verb, args, &life::restart),
+        Some("kill") => matched(cli::kill(), verb, args, &life::kill),
+        Some("wait") => matched(cli::wait(), verb, args, &life::wait),
+        Some("rm") => matched(cli::remove(), verb, args, &life::remove),
+        Some("rename") => matched(cli::rename(), verb, args, &life::rename),
+        Some("logs") => matched(cli::logs(), verb, args, &logs::main),
+        Some("attach") => matched(cli::attach(), verb, args, &attach::main),
+        Some("ps") => matched(cli::ps(), verb, args, &ps::main),
         Some("policy") => matched(render::policy_verb(), verb, args, &policy::main),
         Some("doctor") => matched(render::doctor_verb(), verb, args, &doctor::main),
         Some("completions") => {

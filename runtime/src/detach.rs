@@ -29,8 +29,8 @@ pub fn detach(keep: &[BorrowedFd<'_>]) -> Result<Side, Error> {
     };
     // The monitor's own failures are told over a descriptor that is kept; here nothing can fail but the fork.
     match sys::fork().map_err(|errno| failed("make the monitor's process", errno))? {
-        0 => {}
-        pid => return Ok(Side::Caller(pid)),
+        None => {}
+        Some(pid) => return Ok(Side::Caller(pid)),
     }
     let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
     keep.sort_unstable();

@@ -781,14 +781,6 @@ pub fn release_program() {
     };
 }
 
-/// fork(2) by the C library, which keeps its own books of the process right. Returns 0 in the new process.
-///
-/// The caller must have one thread, as the new process goes on as an ordinary program.
-pub(crate) fn fork() -> Result<i32> {
-    // SAFETY: with one thread the new process is a whole copy of the caller.
-    Errno::result(unsafe { libc::fork() })
-}
-
 /// Gives free memory of the heap back to the kernel (malloc_trim(3)).
 pub(crate) fn trim_heap() {
     // SAFETY: takes an integer only; the allocator keeps its own books.

@@ -104,10 +104,11 @@ static HOOK: Once = Once::new();
 
 /// The caller's terminal in raw mode (termios(3)), until dropped.
 #[derive(Debug)]
-struct RawMode;
+pub struct RawMode;
 
 impl RawMode {
-    fn enter(terminal: BorrowedFd) -> Result<Self, Error> {
+    /// Sets the mode.
+    pub fn enter(terminal: BorrowedFd) -> Result<Self, Error> {
         let failed = Error::system("set the terminal to raw mode");
         let before = tcgetattr(terminal).map_err(&failed)?;
         let mut raw = before.clone();

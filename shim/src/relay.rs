@@ -22,6 +22,8 @@ pub enum Flow {
     Open,
     /// All was copied, and both ends are closed.
     Ended,
+    /// The caller typed the keys that leave a sandbox running.
+    Left,
     /// Nobody reads on the other side any more; both ends are closed, so that the writer learns it as it would have directly.
     Broken,
 }
@@ -36,6 +38,15 @@ pub struct Relay {
     meter: Option<Rc<Meter>>,
     /// How much more is read at most, once only the rest is wanted.
     rest: Option<usize>,
+    leave: Option<Leave>,
+}
+
+/// Two keys that end a relay when one follows the other.
+#[derive(Debug)]
+struct Leave {
+    keys: [u8; 2],
+    /// Whether the last byte was the first of them.
+    begun: bool,
 }
 
 /// Where a relay writes to.
@@ -87,12 +98,21 @@ impl Relay {
             last: false,
             meter: None,
             rest: None,
+            leave: None,
         }
     }
 
     /// The same, with what passes measured.
     pub fn measured(mut self, meter: Option<Rc<Meter>>) -> Self {
         self.meter = meter;
+        self
+    }
+
+    /// Ends with [`Flow::Left`] when these keys come one after the other, where `wanted`.
+    #[must_use]
+    pub fn leaving(mut self, keys: [u8; 2], wanted: bool) -> Self {
+        let begun = false;
+        self.leave = wanted.then_some(Leave { keys, begun });
         self
     }
 
@@ -139,6 +159,11 @@ impl Relay {
                 // EIO is how a pty master says that its other side is closed.
                 Ok(0) | Err(_) => return self.end(Flow::Ended),
                 Ok(count) => {
+                    if let Some(leave) = &mut self.leave
+                        && leave.typed(&self.buffer[..count])
+                    {
+                        return self.end(Flow::Left);
+                    }
                     let admitted = self
                         .meter
                         .as_ref()
@@ -171,6 +196,19 @@ impl Relay {
         self.buffer = Vec::new();
         self.held = 0..0;
         flow
+    }
+}
+
+impl Leave {
+    /// Whether both keys came, the second right after the first.
+    fn typed(&mut self, bytes: &[u8]) -> bool {
+        for byte in bytes {
+            if self.begun && *byte == self.keys[1] {
+                return true;
+            }
+            self.begun = *byte == self.keys[0];
+        }
+        false
     }
 }
 

@@ -473,7 +473,7 @@ impl Supervisor<'_> {
             let Some(relay) = output else { continue };
             match relay.pump() {
                 Flow::Open => {}
-                Flow::Ended => *output = None,
+                Flow::Ended | Flow::Left => *output = None,
                 // A pipe breaks under its writer when we close it; a terminal is hung up and takes no more.
                 Flow::Broken => match &self.console {
                     None => *output = None,

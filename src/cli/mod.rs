@@ -1,5 +1,6 @@
 //! The command line, as typed.
 
+pub mod life;
 pub mod options;
 pub mod registry;
 pub mod render;

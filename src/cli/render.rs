@@ -5,6 +5,7 @@ use clap::{Arg, ArgAction, Command, ValueHint, builder::PossibleValuesParser};
 
 use palisade_policies::Tier;
 
+use super::life;
 use super::options::{Opt, Take};
 use super::{registry, run};
 
@@ -49,6 +50,8 @@ pub fn tree() -> Command {
         .subcommand(registry::push_verb())
         .subcommand(registry::login_verb())
         .subcommand(registry::logout_verb())
+        .subcommand(create_verb())
+        .subcommands(life::verbs())
         .subcommand(policy_verb())
         .subcommand(doctor_verb())
         .subcommand(completions_verb())
@@ -73,6 +76,14 @@ pub fn run_verb() -> Command {
             .value_hint(ValueHint::CommandWithArguments)
             .help("The command and its arguments, passed on byte for byte [default: the image's]"),
     )
+}
+
+/// `palisade create`, for its help.
+pub fn create_verb() -> Command {
+    run_verb()
+        .name("create")
+        .about("Make a sandbox without starting it, and print its id")
+        .override_usage("palisade create [OPTIONS] IMAGE [COMMAND [ARGUMENT]...]")
 }
 
 /// `palisade policy`.

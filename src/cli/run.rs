@@ -20,6 +20,7 @@ pub struct RunArguments {
     pub cpus: Option<OsString>,
     pub cpuset_cpus: Option<OsString>,
     pub cpuset_mems: Option<OsString>,
+    pub detach: bool,
     pub device: Vec<OsString>,
     pub domainname: Option<OsString>,
     pub dry_run: bool,
@@ -27,17 +28,26 @@ pub struct RunArguments {
     pub env: Vec<OsString>,
     pub env_file: Vec<OsString>,
     pub group_add: Vec<OsString>,
+    pub health_cmd: Option<OsString>,
+    pub health_interval: Option<OsString>,
+    pub health_retries: Option<OsString>,
+    pub health_start_interval: Option<OsString>,
+    pub health_start_period: Option<OsString>,
+    pub health_timeout: Option<OsString>,
     pub help: bool,
     pub hostname: Option<OsString>,
     pub init: bool,
     pub interactive: bool,
     pub label: Vec<OsString>,
+    pub log_driver: Option<OsString>,
+    pub log_opt: Vec<OsString>,
     pub memory: Option<OsString>,
     pub memory_reservation: Option<OsString>,
     pub memory_swap: Option<OsString>,
     pub mounts: Vec<MountArgument>,
     pub name: Option<OsString>,
     pub network: Option<OsString>,
+    pub no_healthcheck: bool,
     pub pids_limit: Option<OsString>,
     pub output_limit: Option<OsString>,
     pub platform: Option<OsString>,
@@ -48,12 +58,15 @@ pub struct RunArguments {
     pub receipt: Option<OsString>,
     pub receipt_output: bool,
     pub remove: bool,
+    pub replace: bool,
+    pub restart: Option<OsString>,
     pub root: Option<OsString>,
     pub security_opt: Vec<OsString>,
     pub shm_size: Option<OsString>,
     pub stop_signal: Option<OsString>,
     pub stop_timeout: Option<OsString>,
     pub timeout: Option<OsString>,
+    pub ttl: Option<OsString>,
     pub tty: bool,
     pub ulimit: Vec<OsString>,
     pub user: Option<OsString>,
@@ -83,6 +96,7 @@ const FILES: &str = "Files";
 const IDENTITY: &str = "Identity";
 const LIMITS: &str = "Limits";
 const PROTECTION: &str = "Protection";
+const LIFE: &str = "Detached sandboxes";
 const RECORDS: &str = "Names and records";
 
 /// Every option, in the order of the help.
@@ -105,7 +119,7 @@ pub static OPTIONS: &[Opt<RunArguments>] = &[
     Run::switch("read-only", "Make the image's files read-only, or writable with =false [default: the policy's]", |a, v| a.read_only = Some(v)).under(FILES),
     Run::value("device", "HOST[:DST[:rwm]]", "Show a host device inside", |a, v| a.device.push(v)).under(FILES),
     Run::value("shm-size", "SIZE", "Size of /dev/shm [default: the policy's]", |a, v| a.shm_size = Some(v)).under(FILES),
-    Run::switch("rm", "Remove the writable layer afterwards", |a, v| a.remove = v).under(FILES),
+    Run::switch("rm", "Remove the sandbox with its writable layer when it ends", |a, v| a.remove = v).under(FILES),
 
     Run::value("user", "USER[:GROUP]", "Run as this user of the image, by name or number [default: the image's unless that is root, else 1000:1000]", |a, v| a.user = Some(v)).short('u').under(IDENTITY),
     Run::value("group-add", "GROUP", "Join another group of the image, by name or number", |a, v| a.group_add.push(v)).under(IDENTITY),
@@ -134,6 +148,20 @@ pub static OPTIONS: &[Opt<RunArguments>] = &[
     Run::value("output-limit", "SIZE", "Bytes on standard output and error together; more ends the command, with exit code 137", |a, v| a.output_limit = Some(v)).under(LIMITS),
     Run::value("ulimit", "NAME=SOFT[:HARD]", "Limit of each process (getrlimit(2)), as nofile=1024:4096", |a, v| a.ulimit.push(v)).under(LIMITS),
 
+    Run::switch("detach", "Leave the sandbox running, watched by a small process of its own, and print its id", |a, v| a.detach = v).short('d').under(LIFE),
+    Run::value("restart", "POLICY", "Start the command again when it ends: no, on-failure[:N], always, unless-stopped", |a, v| a.restart = Some(v)).under(LIFE),
+    Run::value("ttl", "DURATION", "Stop and remove the sandbox after this time (1h30m)", |a, v| a.ttl = Some(v)).under(LIFE),
+    Run::switch("replace", "Remove the sandbox that has the same --name first", |a, v| a.replace = v).under(LIFE),
+    Run::value("log-driver", "DRIVER", "How output is kept: local (the default; json-file means the same), or none", |a, v| a.log_driver = Some(v)).under(LIFE),
+    Run::value("log-opt", "NAME=VALUE", "max-size=10m (of one log file), max-file=3 (how many are kept)", |a, v| a.log_opt.push(v)).under(LIFE),
+    Run::value("health-cmd", "COMMAND", "Check the sandbox's health by this line of its shell [default: the image's check]", |a, v| a.health_cmd = Some(v)).under(LIFE),
+    Run::value("health-interval", "DURATION", "Time from one check to the next [default: 30s]", |a, v| a.health_interval = Some(v)).under(LIFE),
+    Run::value("health-timeout", "DURATION", "Time that a check may take [default: 30s]", |a, v| a.health_timeout = Some(v)).under(LIFE),
+    Run::value("health-retries", "NUMBER", "Failures in a row that mean unhealthy [default: 3]", |a, v| a.health_retries = Some(v)).under(LIFE),
+    Run::value("health-start-period", "DURATION", "Time in which failures do not count [default: 0s]", |a, v| a.health_start_period = Some(v)).under(LIFE),
+    Run::value("health-start-interval", "DURATION", "Time between checks in the start period [default: 5s]", |a, v| a.health_start_interval = Some(v)).under(LIFE),
+    Run::switch("no-healthcheck", "Check no health, whatever the image says", |a, v| a.no_healthcheck = v).under(LIFE),
+
     Run::value("name", "NAME", "Name of the sandbox", |a, v| a.name = Some(v)).under(RECORDS),
     Run::value("label", "NAME[=VALUE]", "Label of the sandbox", |a, v| a.label.push(v)).short('l').under(RECORDS),
     Run::value("annotation", "NAME=VALUE", "Annotation of the runtime configuration", |a, v| a.annotation.push(v)).under(RECORDS),
@@ -146,24 +174,26 @@ pub static OPTIONS: &[Opt<RunArguments>] = &[
     Run::value("root", "DIR", "Where images and layers are kept [default: $PALISADE_ROOT, else the user's data directory]", |a, v| a.root = Some(v)).under(RECORDS),
     Run::switch("quiet", "Print no notes", |a, v| a.quiet = v).short('q').under(RECORDS),
     Run::switch("sig-proxy", "Accepted for docker's sake: signals always reach the command", |_, _| ()).under(RECORDS),
-    Run::switch("no-healthcheck", "Accepted for docker's sake: a foreground command is not polled", |_, _| ()).under(RECORDS),
     Run::switch("help", "Print this help", |a, v| a.help = v).under(RECORDS),
 ];
 
-/// Parses what follows `palisade run`.
+/// Parses what follows `palisade run`, or `palisade create`, which takes the same.
 ///
 /// # Errors
 /// Whatever [`options::parse`] refuses, and a missing image.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<RunArguments, Failure> {
+pub fn parse(
+    verb: &str,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<RunArguments, Failure> {
     let mut arguments = RunArguments::default();
-    let mut operands = options::parse("run", OPTIONS, &mut arguments, args)?.into_iter();
+    let mut operands = options::parse(verb, OPTIONS, &mut arguments, args)?.into_iter();
     if arguments.help {
         return Ok(arguments);
     }
     let Some(image) = operands.next() else {
         return Err(Failure::new(
-            "palisade run needs an image",
-            "palisade run host true, or palisade run oci:DIR[:TAG] COMMAND",
+            format!("palisade {verb} needs an image"),
+            format!("palisade {verb} host true, or palisade {verb} oci:DIR[:TAG] COMMAND"),
         ));
     };
     arguments.image = image;

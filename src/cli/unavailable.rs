@@ -10,7 +10,7 @@ const TABLE: &[(&str, char, &str)] = &[
     (
         "attach",
         'a',
-        "nothing: standard output and error are always attached; -i attaches standard input",
+        "nothing: without -d standard output and error are always attached; -i attaches standard input",
     ),
     (
         "blkio-weight",
@@ -38,14 +38,9 @@ const TABLE: &[(&str, char, &str)] = &[
     ("cpu-rt-period", '\0', "--cpus"),
     ("cpu-rt-runtime", '\0', "--cpus"),
     (
-        "detach",
-        'd',
-        "leave -d out: palisade runs in the foreground and has no daemon; end the line with & for the background",
-    ),
-    (
         "detach-keys",
         '\0',
-        "nothing: a foreground sandbox is not detached from",
+        "nothing: ctrl-p ctrl-q leaves an attached sandbox",
     ),
     (
         "device-cgroup-rule",
@@ -102,36 +97,6 @@ const TABLE: &[(&str, char, &str)] = &[
         '\0',
         "--device /dev/... for each device the program needs",
     ),
-    (
-        "health-cmd",
-        '\0',
-        "leave it out: a foreground command is not polled",
-    ),
-    (
-        "health-interval",
-        '\0',
-        "leave it out: a foreground command is not polled",
-    ),
-    (
-        "health-retries",
-        '\0',
-        "leave it out: a foreground command is not polled",
-    ),
-    (
-        "health-start-interval",
-        '\0',
-        "leave it out: a foreground command is not polled",
-    ),
-    (
-        "health-start-period",
-        '\0',
-        "leave it out: a foreground command is not polled",
-    ),
-    (
-        "health-timeout",
-        '\0',
-        "leave it out: a foreground command is not polled",
-    ),
     ("ip", '\0', "--network none or --network host"),
     ("ip6", '\0', "--network none or --network host"),
     (
@@ -148,16 +113,6 @@ const TABLE: &[(&str, char, &str)] = &[
     ("label-file", '\0', "--label, once for each"),
     ("link", '\0', "--network host"),
     ("link-local-ip", '\0', "--network none or --network host"),
-    (
-        "log-driver",
-        '\0',
-        "redirect standard output and error where they shall go",
-    ),
-    (
-        "log-opt",
-        '\0',
-        "redirect standard output and error where they shall go",
-    ),
     ("mac-address", '\0', "--network none or --network host"),
     ("memory-swappiness", '\0', "--memory-swap"),
     ("network-alias", '\0', "--network none or --network host"),
@@ -190,11 +145,6 @@ const TABLE: &[(&str, char, &str)] = &[
         "publish-all",
         'P',
         "--network host, where a port listened on is the host's",
-    ),
-    (
-        "restart",
-        '\0',
-        "a loop or a service manager around palisade run",
     ),
     ("runtime", '\0', "nothing: palisade is the runtime"),
     (

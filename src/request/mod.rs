@@ -2,6 +2,7 @@
 //! (relative paths, variables, files of variables) already looked up. The rest of the program sees this alone.
 
 mod environment;
+mod life;
 mod limits;
 mod mounts;
 mod protection;
@@ -14,10 +15,11 @@ use std::time::Duration;
 use palisade_policies::{NetworkMode, RootMode};
 use palisade_rootfs::{Platform, Reference};
 
+pub use life::Life;
 pub use limits::{Limits, Pids, Swap};
 pub use mounts::{Bind, Mount, Tmpfs, sandbox_path};
 pub use protection::{Protection, Seccomp};
-pub use text::signal;
+pub use text::{sandbox_name, signal, stop_timeout};
 
 use crate::caller::Caller;
 use crate::cli::run::RunArguments;
@@ -90,6 +92,8 @@ pub struct Request {
     pub receipt: Option<PathBuf>,
     /// `--receipt-output`.
     pub receipt_output: bool,
+    /// What concerns a sandbox that lives on.
+    pub life: Life,
     /// `--dry-run`.
     pub dry_run: bool,
     /// `--root`.
@@ -117,7 +121,8 @@ impl Request {
     ///
     /// # Errors
     /// The first option whose value cannot be understood, with its name, what was expected, and an example.
-    pub fn new(arguments: RunArguments, caller: &Caller) -> Result<Self, Failure> {
+    pub fn new(mut arguments: RunArguments, caller: &Caller) -> Result<Self, Failure> {
+        let life = life::understand(&mut arguments)?;
         let image_name = text::utf8("the image's name", arguments.image)?;
         let image = Reference::parse(&image_name).map_err(|error| {
             Failure::new(
@@ -152,7 +157,9 @@ impl Request {
                     )
                 })
             })?,
-            stop_timeout: optional(arguments.stop_timeout, |v| text::stop_timeout(&v))?,
+            stop_timeout: optional(arguments.stop_timeout, |v| {
+                text::stop_timeout("--stop-timeout", &v)
+            })?,
             mounts: mounts::understand(arguments.mounts, arguments.device, caller)?,
             root_mode: arguments.read_only.map(|yes| {
                 if yes {
@@ -193,7 +200,7 @@ impl Request {
                 output: arguments.output_limit,
                 ulimits: arguments.ulimit,
             })?,
-            name: optional(arguments.name, text::sandbox_name)?,
+            name: optional(arguments.name, |v| text::sandbox_name("--name", v))?,
             labels: each(arguments.label, |v| text::pair("--label", v))?,
             annotations: each(arguments.annotation, |v| text::pair("--annotation", v))?,
             cidfile: arguments.cidfile.map(|path| caller.absolute(path.as_ref())),
@@ -205,10 +212,19 @@ impl Request {
                 }
             }),
             receipt_output: arguments.receipt_output,
+            life,
             dry_run: arguments.dry_run,
             root: arguments.root.map(|path| caller.absolute(path.as_ref())),
             quiet: arguments.quiet,
         })
+    }
+}
+
+impl Request {
+    /// Whether other commands shall be able to find the sandbox. A plain run in the foreground leaves no trace, and starts
+    /// without writing one.
+    pub fn has_record(&self) -> bool {
+        self.life.detach || self.name.is_some() || !self.labels.is_empty() || self.cidfile.is_some()
     }
 }
 

@@ -35,8 +35,21 @@ pub fn duration(option: &str, typed: &OsStr) -> Result<Duration, Failure> {
         })
 }
 
+/// The same, where no time at all makes sense.
+pub fn span(option: &str, typed: &OsStr) -> Result<Duration, Failure> {
+    typed
+        .to_str()
+        .and_then(palisade_policies::parse_duration)
+        .ok_or_else(|| {
+            Failure::new(
+                format!("{option} {} is not a time", typed.display()),
+                format!("{option} 30s"),
+            )
+        })
+}
+
 /// Seconds as docker has them, where -1 means for ever, or a time with a unit.
-pub fn stop_timeout(typed: &OsStr) -> Result<Duration, Failure> {
+pub fn stop_timeout(option: &str, typed: &OsStr) -> Result<Duration, Failure> {
     const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
     if typed == "-1" {
         return Ok(FOR_EVER);
@@ -46,11 +59,8 @@ pub fn stop_timeout(typed: &OsStr) -> Result<Duration, Failure> {
         .and_then(palisade_policies::parse_duration)
         .ok_or_else(|| {
             Failure::new(
-                format!(
-                    "--stop-timeout {} is not a number of seconds",
-                    typed.display()
-                ),
-                "--stop-timeout 10",
+                format!("{option} {} is not a number of seconds", typed.display()),
+                format!("{option} 10"),
             )
         })
 }
@@ -109,8 +119,8 @@ pub fn host_name(option: &str, typed: OsString) -> Result<String, Failure> {
 }
 
 /// A sandbox's name: docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
-pub fn sandbox_name(typed: OsString) -> Result<String, Failure> {
-    let name = utf8("--name", typed)?;
+pub fn sandbox_name(option: &str, typed: OsString) -> Result<String, Failure> {
+    let name = utf8(option, typed)?;
     let fits = (2..=255).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name
@@ -121,9 +131,9 @@ pub fn sandbox_name(typed: OsString) -> Result<String, Failure> {
     } else {
         Err(Failure::new(
             format!(
-                "--name {name} is not made of letters, digits, _ . and -, the first one a letter or digit"
+                "{option} {name} is not made of letters, digits, _ . and -, the first one a letter or digit"
             ),
-            "--name agent-1",
+            format!("{option} agent-1"),
         ))
     }
 }
@@ -169,9 +179,9 @@ mod tests {
 
     #[test]
     fn names_follow_dockers_rule() {
-        assert!(sandbox_name("ggen-1_2.x".into()).is_ok());
+        assert!(sandbox_name("--name", "ggen-1_2.x".into()).is_ok());
         for odd in ["", "a", "-ab", "a/b", "..", "a b"] {
-            assert!(sandbox_name(odd.into()).is_err(), "{odd}");
+            assert!(sandbox_name("--name", odd.into()).is_err(), "{odd}");
         }
     }
 }

@@ -84,7 +84,7 @@ fn plan_under(
     caller: &Caller,
     line: &[&str],
 ) -> Result<Resolved, Failure> {
-    let request = Request::new(cli::run::parse(line.iter().map(Into::into))?, caller)?;
+    let request = Request::new(cli::run::parse("run", line.iter().map(Into::into))?, caller)?;
     let pins = Pins::load(Path::new("/nonexistent")).unwrap();
     let policy = refine(policy, &request, &pins, &mut Vec::new())?;
     resolve(
@@ -777,7 +777,10 @@ fn no_option_widens_a_policys_processors_or_a_pinned_swap() {
     let cpu = resources.unwrap().cpu().clone().unwrap();
     assert_eq!((cpu.quota(), cpu.period()), (Some(100_000), Some(100_000)));
 
-    let request = cli::run::parse(["--memory-swap", "-1", "x", "true"].iter().map(Into::into));
+    let request = cli::run::parse(
+        "run",
+        ["--memory-swap", "-1", "x", "true"].iter().map(Into::into),
+    );
     let request = Request::new(request.unwrap(), &ordinary()).unwrap();
     // What a pin of the swap leaves, whatever was asked for.
     let resources = super::limits::resources(&request, &task).unwrap().unwrap();

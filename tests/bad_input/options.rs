@@ -125,8 +125,7 @@ fn an_option_of_dockers_that_is_not_here_says_what_is() {
     let rig = Rig::new();
     for (options, instead) in [
         (&["--privileged"][..], "--policy"),
-        (&["-d"], "-d"),
-        (&["--detach"], "foreground"),
+        (&["-P"], "--network host"),
         (&["-p", "8080:80"], "--network host"),
         (&["--publish", "8080:80"], "--network host"),
         (&["--interactiv"], "--interactive"),

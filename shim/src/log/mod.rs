@@ -8,10 +8,12 @@
 //! A full file is followed by the next number, and the oldest goes: no file is ever renamed, so a reader that follows
 //! loses nothing to a rotation.
 
+mod follow;
 mod reader;
 mod record;
 mod writer;
 
+pub use follow::Growth;
 pub use reader::{Line, Reader, Wanted};
 pub use record::{HEADER, Stream};
 pub use writer::Writer;

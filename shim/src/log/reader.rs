@@ -74,7 +74,7 @@ impl Reader {
     ///
     /// # Errors
     /// The log cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<Line>> {
+    pub fn line(&mut self) -> io::Result<Option<Line>> {
         while self.lines.is_empty() && !self.over {
             if !self.advance()? {
                 break;
@@ -83,14 +83,14 @@ impl Reader {
         Ok(self.lines.pop_front())
     }
 
-    /// The last `count` lines of what there is; what is written afterwards comes from [`next`](Self::next).
+    /// The last `count` lines of what there is; what is written afterwards comes from [`line`](Self::line).
     ///
     /// # Errors
     /// The log cannot be read.
     pub fn tail(&mut self, count: usize) -> io::Result<VecDeque<Line>> {
         let mut last = VecDeque::new();
         let mut begun = 0;
-        while let Some(line) = self.next()? {
+        while let Some(line) = self.line()? {
             begun += usize::from(line.begins);
             last.push_back(line);
             while begun > count
@@ -229,7 +229,7 @@ mod tests {
 
     fn all(reader: &mut Reader) -> Vec<(Stream, String)> {
         let mut lines = Vec::new();
-        while let Some(line) = reader.next().unwrap() {
+        while let Some(line) = reader.line().unwrap() {
             lines.push((line.stream, String::from_utf8(line.bytes).unwrap()));
         }
         lines

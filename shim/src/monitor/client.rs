@@ -79,6 +79,11 @@ impl Client {
         }
     }
 
+    /// Sends a request whose answer is of no interest; a monitor that has ended needs none.
+    pub fn ask_quietly(&self, request: Request) {
+        let _ = self.send(request);
+    }
+
     /// Waits until the monitor has ended and everything of the sandbox with it.
     pub fn wait_for_end(&self) {
         while let Ok(Some(_)) = self.receive() {}

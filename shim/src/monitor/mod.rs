@@ -3,6 +3,7 @@
 //! It is forked off by the command line that starts the sandbox and never executes anything. When it is killed, the
 //! sandbox ends with it, and its lock is free: whoever looks next sees that.
 
+mod attach;
 mod client;
 mod desk;
 mod ready;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use palisade_runtime::Plan;
 use palisade_runtime::detach::{Side, detach, exit_now, release_memory};
 
+pub use attach::{Attachment, Left};
 pub use client::Client;
 pub use desk::{Desk, Order};
 pub use ready::Refusal;

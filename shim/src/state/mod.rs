@@ -1,16 +1,18 @@
 //! The sandboxes there are: a directory each, and nothing else that knows of them.
 //!
-//!     <data>/sandboxes/<id>/config.json   what it was made as: [`Config`]
-//!                           plan.json     the [`Plan`] that `start` launches
-//!                           state.json    what it is doing: [`State`], rewritten by rename at each transition
-//!                           health.json   the last five health checks: [`Check`]
-//!                           lock          locked by whoever watches it: [`Lock`]
-//!                           control       that process's socket
-//!                           exit          the command's wait status, written by PID 1 itself
-//!                           log           its output, and log.1, log.2, … before that
-//!                           upper, work   its writable layer, where that is on disk
-//!     <data>/names/<name>                 a symbolic link whose target is the id: making it claims the name
-//!     <data>/events                       what happened, one JSON object a line
+//! ```text
+//! <data>/sandboxes/<id>/config.json   what it was made as: [`Config`]
+//!                       plan.json     the [`Plan`] that `start` launches
+//!                       state.json    what it is doing: [`State`], rewritten by rename at each transition
+//!                       health.json   the last five health checks: [`Check`]
+//!                       lock          locked by whoever watches it: [`Lock`]
+//!                       control       that process's socket
+//!                       exit          the command's wait status, written by PID 1 itself
+//!                       log           its output, in numbered files
+//!                       upper, work   its writable layer, where that is on disk
+//! <data>/names/<name>                 a symbolic link whose target is the id: making it claims the name
+//! <data>/events                       what happened, one JSON object a line
+//! ```
 //!
 //! A directory appears and goes by rename; before and after that its name begins with `passing-`, and whoever finds such a
 //! directory unlocked may remove it. Everything lives on the same file system, so that two shells with different

@@ -1,0 +1,212 @@
+//! The verbs that act on sandboxes that have a record, as clap knows them.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, Command, ValueHint};
+
+/// All of them.
+pub fn verbs() -> Vec<Command> {
+    vec![
+        start(),
+        stop(),
+        restart(),
+        kill(),
+        wait(),
+        remove(),
+        rename(),
+        logs(),
+        attach(),
+        ps(),
+    ]
+}
+
+fn verb(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).about(about).arg(root())
+}
+
+/// `--root`, of every verb that looks at sandboxes.
+pub fn root() -> Arg {
+    Arg::new("root")
+        .long("root")
+        .value_name("DIR")
+        .value_hint(ValueHint::DirPath)
+        .value_parser(clap::value_parser!(OsString))
+        .help("Where sandboxes are kept [default: $PALISADE_ROOT, else the user's data directory]")
+}
+
+fn switch(name: &'static str, short: char, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .short(short)
+        .action(ArgAction::SetTrue)
+        .help(help)
+}
+
+/// The names and ids that a verb acts on.
+fn sandboxes() -> Arg {
+    Arg::new("SANDBOX")
+        .required(true)
+        .num_args(1..)
+        .help("Names, ids, or beginnings of ids")
+}
+
+/// The one that a verb acts on.
+fn sandbox() -> Arg {
+    Arg::new("SANDBOX")
+        .required(true)
+        .help("Its name, id, or the beginning of its id")
+}
+
+fn time() -> Arg {
+    Arg::new("time")
+        .long("time")
+        .visible_alias("timeout")
+        .short('t')
+        .value_name("SECONDS")
+        .allow_hyphen_values(true)
+        .value_parser(clap::value_parser!(OsString))
+        .help(
+            "Time between the stop signal and SIGKILL; -1 for no SIGKILL [default: the sandbox's]",
+        )
+}
+
+fn signal(help: &'static str) -> Arg {
+    Arg::new("signal")
+        .long("signal")
+        .short('s')
+        .value_name("SIGNAL")
+        .help(help)
+}
+
+/// `palisade start`.
+pub fn start() -> Command {
+    verb("start", "Start sandboxes that were made or have ended")
+        .arg(switch(
+            "attach",
+            'a',
+            "Show its output until it ends, and end with its exit code",
+        ))
+        .arg(switch("interactive", 'i', "Connect standard input too"))
+        .arg(sandboxes())
+}
+
+/// `palisade stop`.
+pub fn stop() -> Command {
+    verb(
+        "stop",
+        "Ask sandboxes to end, and end them where they do not",
+    )
+    .arg(time())
+    .arg(signal(
+        "Signal that asks [default: the sandbox's stop signal]",
+    ))
+    .arg(sandboxes())
+}
+
+/// `palisade restart`.
+pub fn restart() -> Command {
+    verb("restart", "Stop sandboxes and start them again")
+        .arg(time())
+        .arg(signal(
+            "Signal that asks [default: the sandbox's stop signal]",
+        ))
+        .arg(sandboxes())
+}
+
+/// `palisade kill`.
+pub fn kill() -> Command {
+    verb("kill", "Send the commands of running sandboxes a signal")
+        .arg(signal("Signal [default: KILL]"))
+        .arg(sandboxes())
+}
+
+/// `palisade wait`.
+pub fn wait() -> Command {
+    verb(
+        "wait",
+        "Wait until sandboxes end and print their exit codes",
+    )
+    .arg(sandboxes())
+}
+
+/// `palisade rm`.
+pub fn remove() -> Command {
+    verb(
+        "rm",
+        "Remove sandboxes, with their writable layers and logs",
+    )
+    .arg(switch(
+        "force",
+        'f',
+        "Also those that run; they are ended at once",
+    ))
+    .arg(switch(
+        "volumes",
+        'v',
+        "Accepted for docker's sake: anonymous volumes always go",
+    ))
+    .arg(sandboxes())
+}
+
+/// `palisade rename`.
+pub fn rename() -> Command {
+    verb("rename", "Give a sandbox another name")
+        .arg(sandbox())
+        .arg(Arg::new("NAME").required(true).help("The new name"))
+}
+
+/// `palisade logs`.
+pub fn logs() -> Command {
+    let value = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    verb("logs", "Print what a sandbox wrote")
+        .arg(switch("follow", 'f', "Go on until it ends"))
+        .arg(switch("timestamps", 't', "With the time of each line"))
+        .arg(
+            value("tail", "LINES", "Only the last lines, or all")
+                .short('n')
+                .allow_hyphen_values(true),
+        )
+        .arg(value(
+            "since",
+            "TIME",
+            "Nothing older: a date (RFC 3339), seconds since 1970, or a time ago (10m)",
+        ))
+        .arg(value("until", "TIME", "Nothing newer"))
+        .arg(sandbox())
+}
+
+/// `palisade attach`.
+pub fn attach() -> Command {
+    verb(
+        "attach",
+        "Be connected to a running sandbox's streams; ctrl-p ctrl-q leaves it running",
+    )
+    .arg(
+        Arg::new("no-stdin")
+            .long("no-stdin")
+            .action(ArgAction::SetTrue)
+            .help("Do not connect standard input"),
+    )
+    .arg(sandbox())
+}
+
+/// `palisade ps`.
+pub fn ps() -> Command {
+    verb("ps", "List sandboxes")
+        .arg(switch("all", 'a', "Also those that do not run"))
+        .arg(switch("quiet", 'q', "Only ids"))
+        .arg(
+            Arg::new("no-trunc")
+                .long("no-trunc")
+                .action(ArgAction::SetTrue)
+                .help("Whole ids and command lines"),
+        )
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("TEMPLATE")
+                .help("A Go template, table TEMPLATE, or json"),
+        )
+}

@@ -1,0 +1,105 @@
+//! `palisade create`, and what `run` does for a sandbox that has a record.
+
+use std::ffi::OsString;
+use std::io;
+
+use palisade_shim::state::{Known, Lock, Registry};
+use palisade_shim::{Error, monitor, supervise};
+
+use crate::caller::Caller;
+use crate::cli::{self, render};
+use crate::failure::Failure;
+use crate::request::Request;
+use crate::run::{Cidfile, Ready, prepare, tell};
+use crate::sandboxes;
+use crate::verb::print;
+use crate::{diagnosis, dry_run, record};
+
+/// Makes a sandbox without starting it and prints its id.
+pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
+    let arguments = cli::run::parse("create", args)?;
+    if arguments.help {
+        let help = render::create_verb()
+            .bin_name("palisade create")
+            .render_help();
+        return print(&help.to_string()).map(|()| 0);
+    }
+    let ranges =
+        arguments.userns.is_some() || arguments.user.is_some() || !arguments.group_add.is_empty();
+    let caller = Caller::read(ranges)?;
+    let mut request = Request::new(arguments, &caller)?;
+    request.life.detach = true;
+    let ready = prepare(&request, caller)?;
+    if request.dry_run {
+        return print(&dry_run::text(&ready.resolved)?).map(|()| 0);
+    }
+    if !request.quiet {
+        tell("note", &ready.resolved.notes);
+    }
+    let cidfile = Cidfile::write(request.cidfile.as_deref(), &ready.resolved.plan.id)?;
+    let (known, _lock) = register(&request, &ready)?;
+    cidfile.keep();
+    print(&format!("{}\n", known.entry.id)).map(|()| 0)
+}
+
+/// Makes the sandbox's record and locks it.
+pub fn register(request: &Request, ready: &Ready) -> Result<(Known, Lock), Failure> {
+    let registry = Registry::new(&ready.data);
+    ready.make_sources()?;
+    // What a killed command left is nobody's: it goes, and what cannot be removed is not this command's failure.
+    let _ = registry.sweep();
+    if request.life.replace {
+        let Some(name) = &request.name else {
+            return Err(Failure::new(
+                "--replace needs the name of what it replaces",
+                "--name NAME --replace",
+            ));
+        };
+        if let Some(entry) = registry.named(name).map_err(|error| failed(&error))? {
+            sandboxes::remove(&registry, &entry, true)?;
+        }
+    }
+    let config = record::config(
+        request,
+        &ready.policy.name,
+        ready.image.as_ref(),
+        &ready.resolved,
+    );
+    registry
+        .create(config, &ready.resolved.plan)
+        .map_err(|error| failed(&error))
+}
+
+/// Starts a registered sandbox with a monitor of its own and prints its id.
+pub fn detach(
+    request: &Request,
+    ready: &Ready,
+    options: &supervise::Options,
+) -> Result<u8, Failure> {
+    use std::io::Write;
+    let (known, lock) = register(request, ready)?;
+    let registry = Registry::new(&ready.data);
+    let entry = known.entry.clone();
+    // What is written later would be written by two processes.
+    let _ = io::stdout().flush();
+    let started = monitor::start(&registry, known, lock, &ready.resolved.plan, options)
+        .map_err(|error| failed(&error))?;
+    match started {
+        Ok(()) => print(&format!("{}\n", entry.id)).map(|()| 0),
+        Err(refusal) => {
+            // A sandbox that never ran is no use to anybody.
+            match entry.wait_for_lock() {
+                Ok(lock) => registry
+                    .remove(&entry, &lock)
+                    .map_err(|error| failed(&error))?,
+                Err(Error::NoSuchSandbox { .. }) => {}
+                Err(error) => return Err(failed(&error)),
+            }
+            Err(Failure::new(refusal.message, refusal.advice).with_code(refusal.code))
+        }
+    }
+}
+
+fn failed(error: &Error) -> Failure {
+    diagnosis::failure(error)
+}

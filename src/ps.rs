@@ -1,0 +1,131 @@
+//! `palisade ps`.
+
+use std::time::SystemTime;
+
+use clap::ArgMatches;
+use palisade_shim::state::{Known, Status};
+use serde_json::Value;
+
+use crate::failure::{Failure, printable};
+use crate::format::{self, Listing, Row};
+use crate::sandboxes::{complain, failure, registry};
+use crate::verb::print;
+
+const LISTING: Listing = Listing {
+    headings: &[
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("RunningFor", "CREATED"),
+        ("CreatedAt", "CREATED AT"),
+        ("Status", "STATUS"),
+        ("State", "STATE"),
+        ("Ports", "PORTS"),
+        ("Names", "NAMES"),
+        ("Labels", "LABELS"),
+        ("Networks", "NETWORKS"),
+        ("Mounts", "MOUNTS"),
+    ],
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+    quiet: "{{.ID}}",
+};
+
+/// Lists sandboxes: those that run, or with `-a` all.
+pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
+    let registry = registry(matches)?;
+    // What killed commands left goes now; what cannot be removed is not the list's failure.
+    let _ = registry.sweep();
+    let listing = registry.list().map_err(|error| failure(&error))?;
+    for problem in &listing.problems {
+        complain(&failure(problem));
+    }
+    let all = matches.get_flag("all");
+    let whole = matches.get_flag("no-trunc");
+    let now = SystemTime::now();
+    let rows: Vec<Row> = listing
+        .sandboxes
+        .iter()
+        .filter(|known| all || known.state.status.is_live())
+        .map(|known| row(known, whole, now))
+        .collect();
+    let format = matches.get_one::<String>("format").map(String::as_str);
+    let text = LISTING
+        .print(format, matches.get_flag("quiet"), &rows)
+        .map_err(|error| Failure::new(error.message, error.remedy))?;
+    print(&text).map(|()| 0)
+}
+
+fn row(known: &Known, whole: bool, now: SystemTime) -> Row {
+    let (config, state) = (&known.config, &known.state);
+    let id = if whole {
+        &config.id
+    } else {
+        known.entry.short()
+    };
+    let command = config.args.join(" ");
+    let shown = if whole || command.chars().count() <= 20 {
+        command
+    } else {
+        command.chars().take(19).chain(['…']).collect()
+    };
+    let since = |time: SystemTime| now.duration_since(time).unwrap_or_default();
+    let mounts: Vec<&str> = config
+        .mounts
+        .iter()
+        .map(|mount| mount.name.as_deref().unwrap_or(&mount.source))
+        .filter(|source| !source.is_empty())
+        .collect();
+    let text = |text: &str| Value::from(printable(text));
+    Row::new([
+        ("ID", text(id)),
+        ("Image", text(&config.image.reference)),
+        ("Command", text(&format!("\"{shown}\""))),
+        ("RunningFor", text(&format::ago(since(config.created)))),
+        ("CreatedAt", text(&format::created_at(config.created))),
+        ("Status", text(&status(known, now))),
+        ("State", text(state.status.word())),
+        ("Ports", text("")),
+        ("Names", text(&config.name)),
+        ("Networks", text(&config.network)),
+        ("Mounts", text(&mounts.join(","))),
+    ])
+    .with_labels(
+        config
+            .labels
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    )
+}
+
+/// docker's sentence about where a sandbox stands.
+pub fn status(known: &Known, now: SystemTime) -> String {
+    let state = &known.state;
+    let since = |time: SystemTime| now.duration_since(time).unwrap_or_default();
+    let up = || {
+        let started = state
+            .started
+            .map_or_else(String::new, |time| format::duration(since(time)));
+        format!("Up {started}")
+    };
+    let ended = || {
+        let code = known.exit_code();
+        state.exit.as_ref().map_or_else(
+            || format!("({code})"),
+            |exit| format!("({code}) {}", format::ago(since(exit.finished))),
+        )
+    };
+    match state.status {
+        Status::Created => "Created".into(),
+        Status::Running => match state.health {
+            Some(health) => match health.verdict.word() {
+                "starting" => format!("{} (health: starting)", up()),
+                word => format!("{} ({word})", up()),
+            },
+            None => up(),
+        },
+        Status::Paused => format!("{} (Paused)", up()),
+        Status::Restarting => format!("Restarting {}", ended()),
+        Status::Exited => format!("Exited {}", ended()),
+        Status::Dead => "Dead".into(),
+    }
+}

@@ -1,0 +1,145 @@
+//! What the verbs that act on existing sandboxes share: finding them, ending them, saying what went wrong.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use palisade_shim::Error;
+use palisade_shim::monitor::{Client, Request};
+use palisade_shim::state::{Entry, Known, Lock, Registry};
+
+use crate::caller::Caller;
+use crate::data;
+use crate::failure::Failure;
+use crate::verb::print;
+
+/// docker's exit code where a verb fails on a sandbox.
+const EXIT_FAILED: u8 = 1;
+
+/// How long another command may take to start or remove a sandbox before this one says so.
+const PATIENCE: u32 = 500;
+
+/// The sandboxes of the data directory that `--root` or the environment names.
+pub fn registry(matches: &ArgMatches) -> Result<Registry, Failure> {
+    let caller = Caller::read(false)?;
+    let root = matches
+        .get_one::<std::ffi::OsString>("root")
+        .map(|root| caller.absolute(Path::new(root)));
+    let data = data::directory(root.as_deref(), &caller)?;
+    Ok(Registry::new(&data))
+}
+
+/// The sandboxes' ids, names and beginnings of ids that a verb was given.
+pub fn named(matches: &ArgMatches) -> Vec<&str> {
+    matches
+        .get_many::<String>("SANDBOX")
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect()
+}
+
+/// What a verb says of a failure.
+pub fn failure(error: &Error) -> Failure {
+    Failure::new(error.to_string(), error.advice().unwrap_or_default()).with_code(EXIT_FAILED)
+}
+
+/// Does something to each sandbox and prints its name as it was typed; goes on after a failure, as docker does.
+pub fn each(
+    names: &[&str],
+    mut action: impl FnMut(&str) -> Result<Option<String>, Failure>,
+) -> Result<u8, Failure> {
+    let mut code = 0;
+    for name in names {
+        match action(name) {
+            Ok(Some(line)) => print(&format!("{line}\n"))?,
+            Ok(None) => {}
+            Err(failure) => {
+                code = failure.code();
+                complain(&failure);
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Writes a failure to standard error; a closed one leaves the exit code to tell.
+pub fn complain(failure: &Failure) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(failure.render().as_bytes());
+}
+
+/// A connection to the monitor of a sandbox that somebody watches; none where nobody does.
+///
+/// Between the lock and the socket of a start lie a few milliseconds, in which there is nobody to ask yet.
+pub fn connect(entry: &Entry) -> Result<Option<Client>, Error> {
+    for _ in 0..PATIENCE {
+        if let Some(client) = Client::connect(entry)? {
+            return Ok(Some(client));
+        }
+        if !entry.is_watched()? {
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Err(Error::Busy {
+        id: entry.short().to_owned(),
+    })
+}
+
+/// Asks a sandbox to end and waits until nothing of it is left. One that does not run has ended already.
+pub fn stop(entry: &Entry, signal: Option<i32>, timeout: Option<Duration>) -> Result<(), Error> {
+    if let Some(client) = connect(entry)? {
+        match client.send(Request::Stop { signal, timeout }) {
+            // It ended before it could be asked.
+            Ok(()) | Err(Error::MonitorGone { .. }) => client.wait_for_end(),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes a sandbox; a running one only by force.
+pub fn remove(registry: &Registry, entry: &Entry, force: bool) -> Result<(), Failure> {
+    const SIGKILL: i32 = 9;
+    let lock = match entry.lock().map_err(|error| failure(&error))? {
+        Some(lock) => lock,
+        None if !force => {
+            return Err(Failure::new(
+                format!("sandbox {} is running", entry.short()),
+                "palisade stop first, or palisade rm -f",
+            )
+            .with_code(EXIT_FAILED));
+        }
+        None => {
+            stop(entry, Some(SIGKILL), Some(Duration::ZERO)).map_err(|error| failure(&error))?;
+            match entry.wait_for_lock() {
+                Ok(lock) => lock,
+                // It removed itself.
+                Err(Error::NoSuchSandbox { .. }) => return Ok(()),
+                Err(error) => return Err(failure(&error)),
+            }
+        }
+    };
+    registry
+        .remove(entry, &lock)
+        .map_err(|error| failure(&error))
+}
+
+/// A sandbox and its lock, to start it; none where it runs.
+pub fn claim(entry: &Entry) -> Result<Option<(Known, Lock)>, Error> {
+    loop {
+        if let Some(lock) = entry.lock()? {
+            return Ok(Some((entry.look()?, lock)));
+        }
+        if entry.state()?.status.is_live() {
+            return Ok(None);
+        }
+        // Its monitor is about to end, or another command is about to start or remove it.
+        if connect(entry)?.is_some() {
+            let lock = entry.wait_for_lock()?;
+            return Ok(Some((entry.look()?, lock)));
+        }
+    }
+}
