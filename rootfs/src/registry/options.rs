@@ -23,6 +23,8 @@ pub struct Options {
     pub connect: Duration,
     /// The longest a registry may say nothing.
     pub idle: Duration,
+    /// The most bytes of a blob that are sent in one request: what is sent again when a connection breaks.
+    pub chunk: u64,
     /// When to try again.
     pub patience: Patience,
 }
@@ -40,6 +42,7 @@ impl Default for Options {
             rules: "/etc/palisade/images.json".into(),
             connect: Duration::from_secs(15),
             idle: Duration::from_mins(1),
+            chunk: 64 << 20,
             patience: Patience::default(),
         }
     }

@@ -20,8 +20,6 @@ use crate::platform::Platform;
 use crate::reference::{Name, Reference};
 use crate::store::Store;
 
-/// The most bytes that are sent in one request: what is lost when a connection breaks.
-const CHUNK: u64 = 64 << 20;
 /// How many indexes may point to one another.
 const DEEPEST: usize = 4;
 
@@ -42,6 +40,8 @@ struct Push<'a> {
     session: &'a Session<'a>,
     /// Repositories of the same registry that images of the store have names in, with the blobs of these.
     others: Vec<(String, BTreeSet<Digest>)>,
+    /// The most bytes of one request.
+    chunk: u64,
     progress: &'a dyn Progress,
 }
 
@@ -65,6 +65,7 @@ impl Registries {
             store,
             session,
             others: others(store, name, &session.endpoint.registry),
+            chunk: self.options.chunk.max(1),
             progress,
         };
         let tag = match (&name.tag, &name.digest) {
@@ -228,11 +229,11 @@ impl Push<'_> {
         let mut to = self.next(&ask.target, &response)?;
         let mut at = 0;
         // All but the last part, which ends the upload.
-        while blob.size - at > CHUNK {
-            match self.part(Method::PATCH, &to, blob, at, CHUNK, what)? {
+        while blob.size - at > self.chunk {
+            match self.part(Method::PATCH, &to, blob, at, self.chunk, what)? {
                 Ok(mut response) if response.status() == StatusCode::ACCEPTED => {
                     to = self.next(&to, &response)?;
-                    at = taken(&response).unwrap_or(at + CHUNK);
+                    at = taken(&response).unwrap_or(at + self.chunk);
                     if at > blob.size {
                         return Err(self
                             .session
