@@ -426,6 +426,7 @@ impl Supervisor<'_> {
         for order in desk.turn()? {
             match order {
                 Order::Signal(signal) => self.deliver(signal)?,
+                Order::Admit(connection) => self.sandbox.admit(connection.as_fd())?,
                 Order::Stop(signal, patience) => {
                     self.deliver(signal)?;
                     self.next = Instant::now().checked_add(patience).map(Act::Kill);

@@ -68,7 +68,20 @@ impl Client {
     /// # Errors
     /// The monitor refuses, with its reason, or is gone.
     pub fn ask(&self, request: Request) -> Result<Vec<OwnedFd>, Error> {
-        self.send(request)?;
+        self.ask_with(request, &[])
+    }
+
+    /// The same with descriptors.
+    ///
+    /// # Errors
+    /// The monitor refuses, with its reason, or is gone.
+    pub fn ask_with(
+        &self,
+        request: Request,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Vec<OwnedFd>, Error> {
+        socket::send(self.connection.as_fd(), &request.to_bytes(), descriptors)
+            .map_err(|_| self.gone())?;
         match self.receive()? {
             Some((Answer::Done, descriptors)) => Ok(descriptors),
             Some((Answer::Refused(why), _)) => Err(Error::Refused {

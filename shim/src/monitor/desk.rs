@@ -55,12 +55,14 @@ struct Client {
 }
 
 /// What a request means for the sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
     /// The command gets this signal.
     Signal(i32),
     /// It is asked to end by this signal, and has this time for it.
     Stop(i32, Duration),
+    /// A command joins it by this connection.
+    Admit(OwnedFd),
 }
 
 impl Desk {
@@ -215,22 +217,28 @@ impl Desk {
     /// Answers what one client asks; false when it is gone.
     fn serve(&mut self, client: &mut Client, orders: &mut Vec<Order>) -> bool {
         loop {
-            let bytes = match socket::receive(client.connection.as_fd()) {
-                Ok(Some((bytes, _))) => bytes,
+            let (bytes, descriptors) = match socket::receive(client.connection.as_fd()) {
+                Ok(Some(received)) => received,
                 Ok(None) => return false,
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             };
             let Some(request) = Request::from_bytes(&bytes) else {
                 return false;
             };
-            if !self.obey(request, client, orders) {
+            if !self.obey(request, descriptors, client, orders) {
                 return false;
             }
         }
     }
 
     /// Does what was asked; false where the client cannot be answered.
-    fn obey(&mut self, request: Request, client: &mut Client, orders: &mut Vec<Order>) -> bool {
+    fn obey(
+        &mut self,
+        request: Request,
+        mut descriptors: Vec<OwnedFd>,
+        client: &mut Client,
+        orders: &mut Vec<Order>,
+    ) -> bool {
         let answer = |answer: &Answer, descriptors: &[BorrowedFd<'_>]| {
             let to = client.connection.as_fd();
             socket::send(to, &answer.to_bytes(), descriptors).is_ok()
@@ -266,7 +274,17 @@ impl Desk {
                 }
                 answer(&Answer::Done, &[])
             }
-            Request::Join | Request::Pause | Request::Unpause => {
+            Request::Join => {
+                let running = self.known.state.status == Status::Running;
+                match descriptors.pop().filter(|_| running) {
+                    Some(connection) => {
+                        orders.push(Order::Admit(connection));
+                        answer(&Answer::Done, &[])
+                    }
+                    None => answer(&Answer::Refused("it is not running".into()), &[]),
+                }
+            }
+            Request::Pause | Request::Unpause => {
                 answer(&Answer::Refused("this sandbox cannot do that".into()), &[])
             }
         }

@@ -23,7 +23,7 @@ pub enum Request {
     Input,
     /// Close the command's standard input.
     CloseInput,
-    /// What a joining command needs: [`Answer::Done`] with descriptors.
+    /// Let a command join the sandbox by the connection that comes with this ([`palisade_runtime::Sandbox::admit`]).
     Join,
     /// Freeze every process of the sandbox.
     Pause,
