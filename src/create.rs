@@ -45,7 +45,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
 /// Makes the sandbox's record and locks it.
 pub fn register(request: &Request, ready: &Ready) -> Result<(Known, Lock), Failure> {
     let registry = Registry::new(&ready.data);
-    ready.make_sources()?;
+    // From here to the record, which says that the sandbox has them.
+    let _volumes = ready.make_sources(request.quiet)?;
     // What a killed command left is nobody's: it goes, and what cannot be removed is not this command's failure.
     let _ = registry.sweep();
     if request.life.replace {

@@ -7,6 +7,7 @@ use std::io::Write as _;
 mod attach;
 mod caller;
 mod cli;
+mod confirm;
 mod create;
 mod data;
 mod diagnosis;
@@ -28,6 +29,7 @@ mod resolve;
 mod run;
 mod sandboxes;
 mod verb;
+mod volume;
 
 /// Where the C library's start ends. Rust's own would read /proc/self/maps and set up a signal stack first, a fiftieth of the
 /// time of a whole sandbox; of what it does palisade needs two things, which [`palisade_runtime::begin`] does.

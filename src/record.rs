@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use palisade_rootfs::volumes::Volumes;
 use palisade_rootfs::{Healthcheck, Image};
 use palisade_runtime::Plan;
 use palisade_shim::state::{self, Config, Limits};
@@ -33,6 +34,9 @@ pub fn config(
         Some(program) => usize::from(!program.is_empty()),
         None => image_config.map_or(0, |config| config.entrypoint.len()),
     };
+    let volumes = Volumes::new(&resolved.volumes.data);
+    let mounts = request.mounts.iter();
+    let mounts = mounts.filter_map(|one| mount(one, &volumes)).collect();
     let own_user = image_config.map(|config| config.user.clone());
     Config {
         id: plan.id.clone(),
@@ -54,7 +58,7 @@ pub fn config(
         tty: request.tty,
         interactive: request.interactive,
         labels,
-        mounts: request.mounts.iter().filter_map(mount).collect(),
+        mounts,
         network: network(plan).to_owned(),
         exposed_ports: image_config.map_or_else(Vec::new, |config| config.exposed_ports.clone()),
         limits: limits(plan),
@@ -81,7 +85,7 @@ pub fn config(
     }
 }
 
-fn mount(mount: &Mount) -> Option<state::Mount> {
+fn mount(mount: &Mount, volumes: &Volumes) -> Option<state::Mount> {
     let destination = mount.destination().display().to_string();
     Some(match mount {
         Mount::Bind(bind) => state::Mount {
@@ -90,6 +94,13 @@ fn mount(mount: &Mount) -> Option<state::Mount> {
             source: bind.source.display().to_string(),
             destination,
             writable: !bind.read_only,
+        },
+        Mount::Volume(volume) => state::Mount {
+            kind: "volume".into(),
+            name: Some(volume.name.clone()),
+            source: volumes.mountpoint(&volume.name).display().to_string(),
+            destination,
+            writable: !volume.read_only,
         },
         Mount::Tmpfs(tmpfs) => state::Mount {
             kind: "tmpfs".into(),

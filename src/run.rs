@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use oci_spec::runtime::BoxBuilder;
 use palisade_policies::{Pins, Policy};
+use palisade_rootfs::volumes::InUse;
 use palisade_rootfs::{Image, Name, Ownership, Reference, Store};
 use palisade_runtime::{Root, Upper, terminal};
 use palisade_shim::state::Registry;
@@ -22,7 +23,7 @@ use crate::registry::pull::{self, When};
 use crate::request::{Request, Userns};
 use crate::resolve::{self, Place, Resolved, Source, host::HostTree};
 use crate::verb::print;
-use crate::{create, data, diagnosis, dry_run, policy};
+use crate::{create, data, diagnosis, dry_run, policy, volume};
 
 /// Runs a command in a new sandbox and returns its exit code.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
@@ -70,8 +71,8 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Makes the missing sources of `-v`.
-    pub fn make_sources(&self) -> Result<(), Failure> {
+    /// Makes the missing sources of `-v`, and takes the volumes: they cannot be removed as long as the result lives.
+    pub fn make_sources(&self, quiet: bool) -> Result<Vec<InUse>, Failure> {
         for path in &self.resolved.create {
             std::fs::create_dir_all(path).map_err(|error| {
                 Failure::new(
@@ -80,7 +81,11 @@ impl Ready {
                 )
             })?;
         }
-        Ok(())
+        let volumes = volume::take(&self.resolved.volumes, self.image.as_ref())?;
+        for used in volumes.iter().filter(|_| !quiet) {
+            tell("note", &used.notes);
+        }
+        Ok(volumes)
     }
 }
 
@@ -108,6 +113,7 @@ pub fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> 
     let place = Place {
         id: &id,
         directory: &directory,
+        data: &data,
     };
     let mut resolved = resolve::resolve(request, &policy, source, &caller, place)?;
     if request.tty && !request.dry_run {
@@ -275,7 +281,7 @@ fn execute(request: &Request, ready: &Ready) -> Result<u8, Failure> {
         let result = monitor::attend(&registry, known, lock, &resolved.plan, &options);
         return finish(request, ready, cidfile, result);
     }
-    ready.make_sources()?;
+    let _volumes = ready.make_sources(request.quiet)?;
     // Its locks are held to the end of the run.
     let mut layer = match &resolved.plan.root {
         Root::Overlay {
@@ -436,7 +442,7 @@ impl Drop for Cidfile {
 }
 
 /// 256 random bits in hexadecimal digits.
-fn fresh_id() -> Result<String, Failure> {
+pub fn fresh_id() -> Result<String, Failure> {
     let mut bytes = [0_u8; 32];
     let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     if got != Ok(bytes.len()) {

@@ -9,7 +9,7 @@ use clap::{ArgMatches, Command};
 use crate::cli::{life as cli, registry as registry_cli, render};
 use crate::failure::{EXIT_PALISADE, Failure, reason};
 use crate::registry::{login, pull, push};
-use crate::{attach, create, doctor, life, logs, manual, policy, ps, run};
+use crate::{attach, create, doctor, life, logs, manual, policy, ps, run, volume};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
 pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
@@ -33,6 +33,7 @@ pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
         Some("ps") => matched(cli::ps(), verb, args, &ps::main),
         Some("policy") => matched(render::policy_verb(), verb, args, &policy::main),
         Some("doctor") => matched(render::doctor_verb(), verb, args, &doctor::main),
+        Some("volume") => matched(volume::command(), verb, args, &volume::main),
         Some("completions") => {
             matched(render::completions_verb(), verb, args, &manual::completions)
         }

@@ -197,6 +197,14 @@ pub enum Error {
     /// The caller broke it off.
     #[error("interrupted")]
     Interrupted,
+    /// A named volume cannot be had, used or removed.
+    #[error("volume {}: {reason}", name.escape_debug())]
+    Volume {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
     /// The store's directory is not one to trust.
     #[error("the store {} cannot be used: {reason}", path.display())]
     Store {

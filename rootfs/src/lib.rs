@@ -36,6 +36,7 @@ mod source;
 mod store;
 mod unpack;
 mod users;
+pub mod volumes;
 
 pub use config::{Healthcheck, ImageConfig};
 pub use digest::Digest;

@@ -3,13 +3,14 @@
 //! Symbolic links resolve inside the stack, whiteouts and opaque directories hide what lies beneath, and nothing is
 //! opened that is not a regular file.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -33,6 +34,24 @@ pub struct Found {
     pub stat: Stat,
     /// The layer that has it, counted from the top.
     pub(crate) layer: usize,
+}
+
+/// A directory of a stack of layers.
+#[derive(Debug)]
+pub(crate) struct MergedDirectory {
+    /// What it is.
+    pub(crate) found: Found,
+    /// The layers that have a part of it, the topmost first.
+    visible: Vec<usize>,
+}
+
+/// Something in a directory of a stack of layers.
+#[derive(Debug)]
+pub(crate) enum Child {
+    /// A directory, to be looked into.
+    Directory(MergedDirectory),
+    /// Anything else.
+    Other(Found),
 }
 
 impl Merged {
@@ -114,6 +133,77 @@ impl Merged {
             }
         }
         Ok(Some(found))
+    }
+
+    /// The directory a path leads to, symbolic links followed inside the stack. None if nothing is there, or no directory.
+    ///
+    /// # Errors
+    /// As [`Merged::find`].
+    pub(crate) fn directory(&self, path: &Path) -> Result<Option<MergedDirectory>> {
+        let Some(found) = self.find(path, true)? else {
+            return Ok(None);
+        };
+        let mut visible: Vec<usize> = (0..self.layers.len()).collect();
+        let mut here = PathBuf::new();
+        for part in found.path.components() {
+            here.push(part);
+            let Some((below, _)) = self.step(&visible, &here)? else {
+                return Ok(None);
+            };
+            visible = below;
+        }
+        let is_directory = FileType::from_raw_mode(found.stat.st_mode) == FileType::Directory;
+        Ok(is_directory.then_some(MergedDirectory { found, visible }))
+    }
+
+    /// What is in a directory, by name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a layer that cannot be read.
+    pub(crate) fn children(
+        &self,
+        directory: &MergedDirectory,
+    ) -> Result<BTreeMap<OsString, Child>> {
+        let mut names = BTreeSet::new();
+        for &layer in &directory.visible {
+            let (root, fd) = &self.layers[layer];
+            let path = &directory.found.path;
+            let failed = |e| Error::io("read", &root.join(path), e);
+            let here: &Path = if path.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                path
+            };
+            let opened = rustix::fs::openat2(
+                fd,
+                here,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+            )
+            .map_err(failed)?;
+            for entry in Dir::new(opened).map_err(failed)? {
+                let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
+                if name != b"." && name != b".." {
+                    names.insert(OsString::from_vec(name));
+                }
+            }
+        }
+        let mut children = BTreeMap::new();
+        for name in names {
+            let path = directory.found.path.join(&name);
+            let Some((visible, stat)) = self.step(&directory.visible, &path)? else {
+                continue;
+            };
+            let layer = visible[0];
+            let found = Found { path, stat, layer };
+            let child = match FileType::from_raw_mode(found.stat.st_mode) {
+                FileType::Directory => Child::Directory(MergedDirectory { found, visible }),
+                _ => Child::Other(found),
+            };
+            children.insert(name, child);
+        }
+        Ok(children)
     }
 
     /// Opens the regular file a path leads to, for reading. None if nothing is there, or no regular file.

@@ -68,6 +68,11 @@ impl Identity {
         })
     }
 
+    /// The command's user and group, as they are inside.
+    pub(crate) fn command(&self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
+
     pub(crate) fn mapped_by_supervisor(&self) -> bool {
         matches!(self.map, Map::Privileged { .. } | Map::Helpers { .. })
     }

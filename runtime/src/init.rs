@@ -170,6 +170,7 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
         has_etc_files,
     } = root::attach(&prepared.root, &prepared.files, &mut trees)?;
     let mut tree = Tree {
+        command: prepared.identity.command(),
         entered: None,
         root,
         made: &mut init.made,

@@ -613,6 +613,14 @@ pub(crate) fn set_ids(uid: u32, gid: u32) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
 }
 
+/// setfsuid(2) and setfsgid(2) of this thread: the ids that file accesses go by. Neither call can report a failure.
+pub(crate) fn set_file_ids(uid: u32, gid: u32) {
+    // SAFETY: takes integers only.
+    unsafe { libc::syscall(libc::SYS_setfsgid, gid) };
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
+}
+
 /// Executes `path` (execve(2)); returns only if that failed.
 pub(crate) fn execve(path: &CStr, argv: &Pointers, envp: &Pointers) -> Errno {
     // SAFETY: both arrays are NULL-terminated and their strings live as long as they do.

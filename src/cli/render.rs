@@ -54,6 +54,7 @@ pub fn tree() -> Command {
         .subcommands(life::verbs())
         .subcommand(policy_verb())
         .subcommand(doctor_verb())
+        .subcommand(crate::volume::command())
         .subcommand(completions_verb())
         .subcommand(man_verb())
 }

@@ -113,8 +113,8 @@ pub static OPTIONS: &[Opt<RunArguments>] = &[
     Run::value("stop-signal", "SIGNAL", "Signal that asks the command to stop [default: the image's, else TERM]", |a, v| a.stop_signal = Some(v)).under(COMMAND),
     Run::value("stop-timeout", "SECONDS", "Time between the stop signal and SIGKILL [default: the policy's]", |a, v| a.stop_timeout = Some(v)).under(COMMAND),
 
-    Run::value("volume", "SRC:DST[:ro|rw]", "Show a host directory or file inside; SRC is absolute or begins with ./ or ../", |a, v| a.mounts.push(MountArgument::Volume(v))).short('v').under(FILES),
-    Run::value("mount", "type=bind|tmpfs,...", "The same in long form: type=bind,src=PATH,dst=PATH[,ro] or type=tmpfs,dst=PATH[,tmpfs-size=SIZE]", |a, v| a.mounts.push(MountArgument::Mount(v))).under(FILES),
+    Run::value("volume", "SRC:DST[:ro|rw]", "Show a host directory or file (absolute, or beginning with ./ or ../) or a named volume inside", |a, v| a.mounts.push(MountArgument::Volume(v))).short('v').under(FILES),
+    Run::value("mount", "type=bind|volume|tmpfs,...", "The same in long form: type=bind,src=PATH,dst=PATH[,ro], type=volume,src=NAME,dst=PATH or type=tmpfs,dst=PATH[,tmpfs-size=SIZE]", |a, v| a.mounts.push(MountArgument::Mount(v))).under(FILES),
     Run::value("tmpfs", "DST[:OPTIONS]", "Mount an empty file system in memory (options: size=, mode=, nr_inodes=, exec, noexec, ro)", |a, v| a.mounts.push(MountArgument::Tmpfs(v))).under(FILES),
     Run::switch("read-only", "Make the image's files read-only, or writable with =false [default: the policy's]", |a, v| a.read_only = Some(v)).under(FILES),
     Run::value("device", "HOST[:DST[:rwm]]", "Show a host device inside", |a, v| a.device.push(v)).under(FILES),

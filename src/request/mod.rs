@@ -17,7 +17,7 @@ use palisade_rootfs::{Platform, Reference};
 
 pub use life::Life;
 pub use limits::{Limits, Pids, Swap};
-pub use mounts::{Bind, Mount, Tmpfs, sandbox_path};
+pub use mounts::{Bind, Mount, Tmpfs, Volume, sandbox_path};
 pub use protection::{Protection, Seccomp};
 pub use text::{sandbox_name, signal, stop_timeout};
 

@@ -83,6 +83,18 @@ impl Identity {
         }
         Some((mapping(self.uid, owner, 1), mapping(self.gid, group, 1)))
     }
+
+    /// The maps of a mount whose files have on the disk the ids that they have inside; none where that is so without.
+    pub fn maps_of_kept(&self) -> Option<(Vec<LinuxIdMapping>, Vec<LinuxIdMapping>)> {
+        let same = |own: u32| {
+            if own < RANGE {
+                vec![mapping(0, 0, RANGE)]
+            } else {
+                vec![mapping(0, 0, RANGE - 1), mapping(own, own, 1)]
+            }
+        };
+        (self.mode == Mode::Foreign).then(|| (same(self.uid), same(self.gid)))
+    }
 }
 
 /// The host's id for an id inside.

@@ -15,6 +15,7 @@ mod protection;
 mod refine;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -36,6 +37,7 @@ use crate::request::{Request, Seccomp, signal};
 
 pub use limits::hard_limits;
 pub use refine::refine;
+pub use volumes::Volumes;
 
 /// What the command runs on.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,8 @@ pub struct Place<'a> {
     pub id: &'a str,
     /// Where its writable layer goes, if that is on disk.
     pub directory: &'a Path,
+    /// The data directory, which volumes lie below.
+    pub data: &'a Path,
 }
 
 /// A plan, and what the user is to know of it.
@@ -66,6 +70,8 @@ pub struct Resolved {
     pub notes: Vec<String>,
     /// Host directories to make first: missing sources of `-v`.
     pub create: Vec<PathBuf>,
+    /// Named volumes to make, fill and hold.
+    pub volumes: Volumes,
 }
 
 /// The plan for a request under a policy (already refined) on a source.
@@ -80,6 +86,7 @@ pub fn resolve(
     place: Place<'_>,
 ) -> Result<Resolved, Failure> {
     let mut notes = Vec::new();
+    let on_host = matches!(source, Source::Host(_));
     let nothing = ImageConfig::default();
     let host_users = host::users();
     let (config, users): (&ImageConfig, &Users) = match source {
@@ -97,14 +104,9 @@ pub fn resolve(
     let identity = identity::resolve(request, config, users, caller, place.id, &mut notes)?;
 
     let mut files = Vec::new();
-    let accounts = accounts::complete(
-        users,
-        &identity,
-        matches!(source, Source::Host(_)),
-        &mut files,
-    );
+    let accounts = accounts::complete(users, &identity, on_host, &mut files);
     files.extend(host::names(&hostname, network_is_hosts));
-    if matches!(source, Source::Host(_)) {
+    if on_host {
         files.extend(HostTree::files());
     }
 
@@ -114,12 +116,13 @@ pub fn resolve(
         config,
         identity: &identity,
         home: &accounts.home,
+        data: place.data,
         host: match source {
             Source::Host(tree) => Some(tree),
             Source::Image(_) => None,
         },
     })?;
-    let args = command::resolve(request, config, matches!(source, Source::Host(_)))?;
+    let args = command::resolve(request, config, on_host)?;
     let cwd = command::working_directory(request, config)?;
     let env = environment::resolve(&environment::Inputs {
         request,
@@ -161,6 +164,7 @@ pub fn resolve(
         identity: identity.mode.word(),
         notes,
         create: places.create,
+        volumes: Volumes::of(request, config, users, &identity, place.data),
         plan: Plan {
             id: place.id.to_owned(),
             spec,

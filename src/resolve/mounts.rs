@@ -9,6 +9,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as SpecMount};
 use palisade_policies::landlock::{Access, PathRule};
 use palisade_policies::{NetworkMode, Policy, Sys};
 use palisade_rootfs::ImageConfig;
+use palisade_rootfs::volumes::Volumes;
 
 use super::host::HostTree;
 use super::identity::Identity;
@@ -27,6 +28,8 @@ pub struct Inputs<'a> {
     pub identity: &'a Identity,
     /// What `~` stands for.
     pub home: &'a Path,
+    /// The data directory, which volumes lie below.
+    pub data: &'a Path,
     /// This machine, if it is the image.
     pub host: Option<&'a HostTree>,
 }
@@ -144,6 +147,11 @@ fn asked(
             bind(wanted, inputs.identity, create)?,
             access(wanted.read_only),
         ),
+        Mount::Volume(wanted) => {
+            let source = Volumes::new(inputs.data).mountpoint(&wanted.name);
+            let made = super::volumes::mount(wanted, source, inputs.identity);
+            (made, access(wanted.read_only))
+        }
         Mount::Tmpfs(wanted) => (tmpfs(wanted, inputs), access(wanted.read_only)),
         Mount::Anonymous(destination) => (anonymous(inputs, destination), access(false)),
         Mount::Device {

@@ -95,6 +95,7 @@ fn plan_under(
         Place {
             id: ID,
             directory: Path::new("/d/sandboxes/x"),
+            data: Path::new("/d"),
         },
     )
 }

@@ -4,10 +4,10 @@
 //! the stream. What was made counts only once every digest and size has been found right: the caller publishes it then.
 
 mod blob;
-mod directories;
-mod fault;
+pub(crate) mod directories;
+pub(crate) mod fault;
 mod limits;
-mod metadata;
+pub(crate) mod metadata;
 mod number;
 mod pax;
 mod pipe;

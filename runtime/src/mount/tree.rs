@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{fchdir, symlinkat};
+use nix::unistd::{fchdir, getegid, geteuid, symlinkat};
 
 use super::calls::{
     FdPath, Missing, bind_onto_itself, clone_tree, hide, make_here, restrict_proc, set,
@@ -25,6 +25,8 @@ pub(crate) struct Tree<'a> {
     pub(crate) made: &'a mut [Option<OwnedFd>],
     /// Trees that the supervisor opened, in the order of the steps that want one.
     pub(crate) trees: &'a mut [Option<OwnedFd>],
+    /// The command's user and group.
+    pub(crate) command: (u32, u32),
     /// The mount step whose new file system is the working directory.
     pub(crate) entered: Option<usize>,
 }
@@ -75,13 +77,8 @@ impl Tree<'_> {
             Missing::Directory => self.make_directory(&target.path)?,
             Missing::File => {
                 let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
-                resolve(
-                    root,
-                    &target.path,
-                    flags,
-                    Mode::from_bits_truncate(0o644),
-                    resolution,
-                )?;
+                let mode = Mode::from_bits_truncate(0o644);
+                self.as_whoever_may(|| resolve(root, &target.path, flags, mode, resolution))?;
             }
         }
         resolve(root, &target.path, OFlag::O_PATH, Mode::empty(), resolution)
@@ -115,9 +112,24 @@ impl Tree<'_> {
         let parent = self.open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
         let name = &path.to_bytes_with_nul()[name_at..];
         let name = CStr::from_bytes_until_nul(name).map_err(|_| Errno::EINVAL)?;
-        match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+        let mode = Mode::from_bits_truncate(0o755);
+        match self.as_whoever_may(|| mkdirat(&parent, name, mode)) {
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
             Err(errno) => Err(errno),
+        }
+    }
+
+    /// Makes something; inside an id-mapped mount, where the id of the set-up stands for nobody (EOVERFLOW), as the command.
+    fn as_whoever_may<T>(&self, make: impl Fn() -> nix::Result<T>) -> nix::Result<T> {
+        match make() {
+            Err(Errno::EOVERFLOW) => {
+                let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+                sys::set_file_ids(self.command.0, self.command.1);
+                let result = make();
+                sys::set_file_ids(uid, gid);
+                result
+            }
+            result => result,
         }
     }
 
