@@ -114,3 +114,40 @@ fn a_volume_that_a_sandbox_uses_stays() {
     assert_code(&end(user), 0);
     prints(&rig, &["rm", "busy"], "busy\n");
 }
+
+#[test]
+fn a_volume_of_a_sandbox_that_has_a_record_stays_until_that_is_removed() {
+    let rig = Rig::new();
+    let made = end(rig
+        .command(
+            &["-d", "--rm=false", "--name", "holder", "-v", "held:/data"],
+            &["true"],
+        )
+        .spawn()
+        .unwrap());
+    assert_code(&made, 0);
+    let palisade = |args: &[&str]| {
+        let output = Command::new(binary())
+            .args(args)
+            .arg("--root")
+            .arg(rig.path("store"))
+            .output()
+            .unwrap();
+        assert_code(&output, 0);
+        text(&output.stdout)
+    };
+    palisade(&["wait", "holder"]);
+    let output = volume(&rig, &["rm", "held"]);
+    assert_eq!(code(&output), 1, "{}", describe(&output));
+    assert!(
+        text(&output.stderr).contains("belongs to the sandbox holder"),
+        "{}",
+        describe(&output)
+    );
+    prints(&rig, &["ls", "-q", "-f", "dangling=false"], "held\n");
+    prints(&rig, &["prune", "-f"], "Total reclaimed space: 0B\n");
+    palisade(&["start", "holder"]);
+    palisade(&["wait", "holder"]);
+    palisade(&["rm", "holder"]);
+    prints(&rig, &["rm", "held"], "held\n");
+}
