@@ -19,7 +19,7 @@ pub(crate) struct Capabilities {
 
 /// SECBIT_NOROOT, SECBIT_NO_SETUID_FIXUP, SECBIT_NO_CAP_AMBIENT_RAISE and the lock of each, of linux/securebits.h;
 /// SECBIT_KEEP_CAPS is only locked.
-const LOCKED_SECUREBITS: libc::c_ulong = 0b1110_1111;
+pub(crate) const LOCKED_SECUREBITS: u8 = 0b1110_1111;
 
 impl Capabilities {
     pub(crate) fn new(capabilities: Option<&LinuxCapabilities>) -> Self {
@@ -86,7 +86,7 @@ impl Capabilities {
         if !self.is_empty() {
             return Ok(());
         }
-        sys::prctl(libc::PR_SET_SECUREBITS, LOCKED_SECUREBITS, 0)
+        sys::prctl(libc::PR_SET_SECUREBITS, LOCKED_SECUREBITS.into(), 0)
             .map(drop)
             .or_fail(Step::Credentials, c"(securebits)")
     }

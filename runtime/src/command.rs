@@ -14,8 +14,9 @@ use nix::sys::stat::Mode;
 use crate::control::{Record, Step};
 use crate::failure::{Failure, Try};
 use crate::prepare::{Prepared, PreparedCommand};
+use crate::readback::{self, Look};
 use crate::sandbox::Stdio;
-use crate::{interpreter, landlock, readback, sys};
+use crate::{interpreter, landlock, sys};
 
 /// The command's process once it has executed, or the record of why it could not.
 pub(crate) struct Command {
@@ -34,6 +35,14 @@ pub(crate) struct Start<'a> {
     pub(crate) ruleset: Option<BorrowedFd<'a>>,
     /// The sandbox's own procfs.
     pub(crate) proc: Option<BorrowedFd<'a>>,
+    /// From [`readback::outside`]: a file system that is mounted nowhere, so that no Landlock rule reaches it.
+    pub(crate) outside: Option<BorrowedFd<'a>>,
+    /// The sandbox's root, where that is known.
+    pub(crate) root: Option<readback::Place>,
+    /// The supplementary groups that it has.
+    pub(crate) groups: &'a [u32],
+    /// The calling process has made sure that it dies with its supervisor.
+    pub(crate) bound: bool,
 }
 
 /// Starts the command on `stack`, and returns when it has executed or could not.
@@ -47,26 +56,44 @@ pub(crate) fn start(start: &Start<'_>, stack: &mut [u8]) -> Result<Command, Fail
     ));
     let mut body = || {
         match confine(start) {
-            Ok(()) => execute(start, &record),
-            Err(failure) => {
-                record.set(Record::failed(
-                    failure.step,
-                    failure.errno,
-                    failure.subject.to_bytes(),
-                ));
+            Ok(held) => {
+                record.set(held);
+                execute(start, &record);
             }
+            Err(why) => record.set(why),
         }
         125
     };
     let pid = sys::vfork(stack, &mut body).or_fail(Step::Fork, c"")?;
+    // Beyond its end lies other memory of this process.
+    debug_assert!(stack.iter().take(16 * 1024).all(|byte| *byte == 0));
     Ok(Command {
         pid,
         record: record.get(),
     })
 }
 
-/// Everything between the new process and its execve(2); seccomp last, as it may forbid what came before.
-fn confine<'s>(start: &Start<'s>) -> Result<(), Failure<'s>> {
+/// Everything between the new process and its execve(2); seccomp last, as it may forbid what comes before. Returns the
+/// record of what holds.
+#[allow(
+    clippy::result_large_err,
+    reason = "a box would be an allocation between clone and exec"
+)]
+fn confine(start: &Start<'_>) -> Result<Record, Record> {
+    prepare(start)?;
+    let mut look = Look::open(start.proc)?;
+    if let Some(ruleset) = start.ruleset {
+        landlock::restrict(ruleset)?;
+    }
+    look.before_filters(start)?;
+    for program in &start.prepared.seccomp {
+        sys::seccomp_load(&program.0).or_fail(Step::Seccomp, c"")?;
+    }
+    look.after_filters(start.prepared)
+}
+
+/// What the process is but for what confines it.
+fn prepare<'s>(start: &Start<'s>) -> Result<(), Failure<'s>> {
     let Start {
         prepared,
         command,
@@ -96,26 +123,12 @@ fn confine<'s>(start: &Start<'s>) -> Result<(), Failure<'s>> {
     }
     SigSet::empty()
         .thread_set_mask()
-        .or_fail(Step::ProcessFlags, c"(signal mask)")?;
-    if let Some(ruleset) = start.ruleset {
-        landlock::restrict(ruleset)?;
-    }
-    for program in &prepared.seccomp {
-        sys::seccomp_load(&program.0).or_fail(Step::Seccomp, c"")?;
-    }
-    Ok(())
+        .or_fail(Step::ProcessFlags, c"(signal mask)")
 }
 
-/// Reads back what holds, then executes the first candidate that exists. `record` says what came of it.
+/// Executes the first candidate that exists. `record` says why not, where it does not execute.
 fn execute(start: &Start<'_>, record: &Cell<Record>) {
     let command = start.command;
-    match readback::compare(start.prepared, command, start.proc) {
-        Ok(held) => record.set(held),
-        Err(differs) => {
-            record.set(differs);
-            return;
-        }
-    }
     let mut refused = None;
     let mut missing = b"".as_slice();
     let mut head = [0_u8; interpreter::HEAD];

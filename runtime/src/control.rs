@@ -184,7 +184,7 @@ impl fmt::Display for Step {
 }
 
 /// Bytes of one record on the socket.
-const SIZE: usize = 256;
+const SIZE: usize = 1024;
 const HEADER: usize = 8;
 /// Bytes of free text in a record; longer text is cut.
 pub(crate) const TEXT: usize = SIZE - HEADER;

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use nix::errno::Errno;
 
-use crate::control::Step;
+use crate::control::{Record, Step};
 
 /// Which step failed on what, and what the kernel said.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,12 @@ pub(crate) struct Failure<'a> {
     pub(crate) step: Step,
     pub(crate) errno: Errno,
     pub(crate) subject: &'a CStr,
+}
+
+impl From<Failure<'_>> for Record {
+    fn from(failure: Failure<'_>) -> Self {
+        Self::failed(failure.step, failure.errno, failure.subject.to_bytes())
+    }
 }
 
 /// Names the step that a system call belonged to.

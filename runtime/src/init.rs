@@ -23,7 +23,7 @@ use crate::network::Network;
 use crate::prepare::{Prepared, PreparedFile, PreparedPath, PreparedRoot};
 use crate::root::{self, RootTrees};
 use crate::sandbox::Stdio;
-use crate::{full, sys};
+use crate::{full, readback, sys};
 
 /// What PID 1 has from the supervisor, made before it was cloned.
 pub(crate) struct Init<'a> {
@@ -50,6 +50,10 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
             stdio: &init.stdio,
             ruleset: inside.ruleset.as_ref().map(AsFd::as_fd),
             proc: inside.proc.as_ref().map(AsFd::as_fd),
+            outside: inside.outside.as_ref().map(AsFd::as_fd),
+            root: Some(inside.root),
+            groups: &init.prepared.identity.groups,
+            bound: true,
         };
         let command = command::start(&start, &mut init.stack)?;
         Ok((command, inside))
@@ -57,8 +61,7 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     let (command, inside) = match started {
         Ok(started) => started,
         Err(failure) => {
-            let record = Record::failed(failure.step, failure.errno, failure.subject.to_bytes());
-            let _ = control::send(init.control.as_fd(), &record, None);
+            let _ = control::send(init.control.as_fd(), &failure.into(), None);
             sys::exit_now(125);
         }
     };
@@ -79,6 +82,10 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
 pub(crate) struct Inside {
     /// Its own /proc, where it has one.
     pub(crate) proc: Option<OwnedFd>,
+    /// A file system that is mounted nowhere: see [`Start::outside`].
+    pub(crate) outside: Option<OwnedFd>,
+    /// Its root.
+    pub(crate) root: readback::Place,
     /// Its Landlock rules, where it has any.
     pub(crate) ruleset: Option<OwnedFd>,
     /// The signals that reach PID 1, where it has more to wait for.
@@ -106,7 +113,12 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
     prepared.identity.assume_for_setup()?;
     sys::make_all_private().or_fail(Step::Private, c"")?;
 
-    let proc = assemble(init)?;
+    let (proc, root) = assemble(init)?;
+    let outside = prepared
+        .landlock
+        .as_ref()
+        .map(|_| readback::outside())
+        .transpose()?;
 
     // Inherited by the command; it cannot be set once PID 1 is not dumpable, as the file then belongs to the host's root.
     if let (Some(value), Some(proc)) = (&prepared.oom_score_adj, &proc) {
@@ -141,13 +153,15 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
         .or_fail(Step::ProcessFlags, c"(signals)")?;
     Ok(Inside {
         proc,
+        outside,
+        root,
         ruleset,
         signals,
     })
 }
 
 /// Builds the tree that the command will see, and makes it the root.
-fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
+fn assemble<'p>(init: &mut Init<'p>) -> Result<(Option<OwnedFd>, readback::Place), Failure<'p>> {
     let prepared = init.prepared;
     let mut trees = RootTrees::default();
     let mut requests = prepared.root.tree_requests();
@@ -229,8 +243,8 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Option<OwnedFd>, Failure<'p>> {
     tree.seal(&prepared.mounts, prepared.root_read_only)?;
     // Its descriptor is opened below the host's root.
     enter_network(&mut init.network)?;
-    root::pivot(tree.root.as_fd())?;
-    Ok(proc.and_then(|index| tree.made[index].take()))
+    let root = root::pivot(tree.root.as_fd())?;
+    Ok((proc.and_then(|index| tree.made[index].take()), root))
 }
 
 fn enter_network(network: &mut Option<Network>) -> Result<(), Failure<'static>> {
@@ -377,6 +391,13 @@ fn drop_privileges(prepared: &Prepared) -> Result<(), Failure<'_>> {
 fn stay_bound_to_supervisor(control: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0)
         .or_fail(Step::ProcessFlags, c"(parent death signal)")?;
+    if !readback::bound_to_supervisor() {
+        return Err(Failure {
+            step: Step::ReadBack,
+            errno: Errno::EPROTO,
+            subject: c"(parent death signal)",
+        });
+    }
     match control::receive(control) {
         // It died before the signal was set.
         Ok(None) | Err(Errno::ECONNRESET) => sys::exit_now(125),

@@ -16,6 +16,7 @@ use crate::idmap::Identity;
 use crate::landlock::PreparedLandlock;
 use crate::mount::MountStep;
 use crate::plan::{Plan, Root, Scratch, Upper};
+use crate::readback::Namespace;
 use crate::sys::{Pointers, Rlimit};
 use crate::view::View;
 use crate::{Error, mount};
@@ -27,6 +28,8 @@ use crate::{Error, mount};
 )]
 pub(crate) struct Prepared {
     pub(crate) namespaces: u64,
+    /// The supervisor's own namespaces of these kinds, which the command must not be in.
+    pub(crate) host_namespaces: Vec<Namespace>,
     /// The supervisor moves PID 1 into its cgroup.
     pub(crate) joins_cgroup: bool,
     /// The cgroup namespace is made only after the cgroup was joined.
@@ -219,6 +222,10 @@ impl Prepared {
             joins_cgroup: false,
             late_cgroup_namespace: false,
             loopback: namespaces & libc::CLONE_NEWNET as u64 != 0,
+            host_namespaces: Namespace::read(namespaces).map_err(|errno| Error::Launch {
+                action: "read palisade's own namespaces from /proc".into(),
+                errno,
+            })?,
             namespaces,
             identity,
             root: prepare_root(&plan.root)?,

@@ -15,7 +15,7 @@ use crate::control::Step;
 use crate::failure::{Failure, Try};
 use crate::mount::{FdPath, attribute};
 use crate::prepare::{PreparedFile, PreparedRoot, PreparedScratch, PreparedUpper};
-use crate::sys;
+use crate::{readback, sys};
 
 /// Trees of the root that the supervisor opened: the layers' directory, and the writable layer's.
 #[derive(Default)]
@@ -276,7 +276,8 @@ fn overlay_of(base: &Part, layers: Layers<'_>, upper: &Part) -> nix::Result<Owne
 }
 
 /// Makes `root` the root directory and lets go of the host's whole tree. The working directory is the new root.
-pub(crate) fn pivot(root: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
+/// Returns what it is.
+pub(crate) fn pivot(root: BorrowedFd<'_>) -> Result<readback::Place, Failure<'static>> {
     fchdir(root).or_fail(Step::PivotRoot, c"")?;
     sys::pivot_root_here().or_fail(Step::PivotRoot, c"")?;
     // "." now has the old root stacked on it (pivot_root(2), "pivot_root(".", ".")").
@@ -284,12 +285,12 @@ pub(crate) fn pivot(root: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
     // Whatever was still mounted on the root would be what "/.." leads to.
     let above = stat(c"/..").or_fail(Step::PivotRoot, c"/..")?;
     let root = fstat(root).or_fail(Step::PivotRoot, c"/")?;
-    if (above.st_dev, above.st_ino) != (root.st_dev, root.st_ino) {
+    if readback::place(&above) != readback::place(&root) {
         return Err(Failure {
             step: Step::PivotRoot,
             errno: Errno::EBUSY,
             subject: c"(the host's tree is still there)",
         });
     }
-    Ok(())
+    Ok(readback::place(&root))
 }

@@ -599,6 +599,62 @@ pub(crate) fn set_affinity(mask: &[u64]) -> Result<()> {
     })
 }
 
+/// getrlimit(2): soft and hard.
+pub(crate) fn getrlimit(resource: u32) -> Result<(u64, u64)> {
+    let mut value = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `value` outlives the call.
+    Errno::result(unsafe { libc::getrlimit(resource, &raw mut value) })?;
+    Ok((value.rlim_cur, value.rlim_max))
+}
+
+/// The signal that the calling process gets when its parent dies (prctl(2) PR_GET_PDEATHSIG).
+pub(crate) fn parent_death_signal() -> Result<c_int> {
+    let mut signal: c_int = 0;
+    // SAFETY: the kernel writes an int.
+    Errno::result(unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) })?;
+    Ok(signal)
+}
+
+/// The first descriptor from `first` up to, not including, `end` that is open and stays open when a program is executed;
+/// none where there is none. One poll(2) looks at 64: it says POLLNVAL of what is not open.
+pub(crate) fn first_that_stays(first: RawFd, end: RawFd) -> Result<Option<RawFd>> {
+    const EACH: usize = 64;
+    // SAFETY: takes integers only; a closed descriptor is -1.
+    let stays = |number: RawFd| matches!(unsafe { libc::fcntl(number, libc::F_GETFD) }, flags if flags != -1 && flags & libc::FD_CLOEXEC == 0);
+    let mut fds = [libc::pollfd {
+        fd: -1,
+        events: 0,
+        revents: 0,
+    }; EACH];
+    let mut from = first;
+    while from < end {
+        let count = ((end - from) as usize).min(EACH);
+        for (fd, number) in fds.iter_mut().zip(from..end) {
+            fd.fd = number;
+        }
+        // SAFETY: `count` is at most the array's length.
+        let polled = Errno::result(unsafe { libc::poll(fds.as_mut_ptr(), count as u64, 0) });
+        let found = match polled {
+            Ok(_) => fds[..count]
+                .iter()
+                .filter(|fd| fd.revents & libc::POLLNVAL == 0)
+                .map(|fd| fd.fd)
+                .find(|number| stays(*number)),
+            // More than RLIMIT_NOFILE at once.
+            Err(Errno::EINVAL) => (from..from + count as RawFd).find(|number| stays(*number)),
+            Err(errno) => return Err(errno),
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+        from += count as RawFd;
+    }
+    Ok(None)
+}
+
 /// Sets the supplementary groups (setgroups(2)) without a library's bookkeeping.
 pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
     // SAFETY: the slice is valid for its length.
@@ -902,4 +958,24 @@ pub(crate) fn receive_go(
         header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
     }
     Ok(Some(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_descriptor_that_stays_is_found_wherever_it_is() {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        let file = std::fs::File::open("/dev/null").expect("there");
+        let high = fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(950)).expect("a copy");
+        let high = received_descriptor(high);
+        let number = high.as_raw_fd();
+        let found = || first_that_stays(900, 1000).expect("polled");
+        assert_eq!(found(), None);
+        fcntl(&high, FcntlArg::F_SETFD(FdFlag::empty())).expect("set");
+        assert_eq!(found(), Some(number));
+        drop(high);
+        assert_eq!(found(), None);
+    }
 }

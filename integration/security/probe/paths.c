@@ -261,7 +261,7 @@ const struct probe path_probes[] = {
     WRITE("write-pid-max", LOW, HOST, "/proc/sys/kernel/pid_max", "limits of the host"),
     WRITE("write-msgmax", LOW, HOST, "/proc/sys/kernel/shmmax", "limits of the namespace, root's to set"),
     // /sys.
-    LIST("sys-present", LOW, ABSENT, TREE, "/sys/devices/system/cpu", "the host's hardware; compat shows it read-only, as Docker does"),
+    LIST("sys-present", LOW, ABSENT, TREE, "/sys/devices/virtual", "the host's hardware; compat shows it read-only, as Docker does"),
     LIST("sys-firmware", MEDIUM, ABSENT, 0, "/sys/firmware", "firmware tables"),
     LIST("sys-block", LOW, ABSENT, TREE, "/sys/block", "the host's disks; compat shows /sys read-only, as Docker does"),
     LIST("sys-module", LOW, ABSENT, TREE, "/sys/module", "loaded modules; compat shows /sys read-only, as Docker does"),

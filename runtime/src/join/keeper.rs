@@ -54,6 +54,7 @@ impl<'a> Door<'a> {
         let number = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         sys::close_all_but(&mut [
             number(&self.inside.proc),
+            number(&self.inside.outside),
             number(&self.inside.ruleset),
             self.signals.as_fd().as_raw_fd(),
             more.as_raw_fd(),
@@ -155,6 +156,10 @@ impl<'a> Door<'a> {
             stdio: &stdio,
             ruleset: self.inside.ruleset.as_ref().map(AsFd::as_fd),
             proc: self.inside.proc.as_ref().map(AsFd::as_fd),
+            outside: self.inside.outside.as_ref().map(AsFd::as_fd),
+            root: Some(self.inside.root),
+            groups: (request.user.as_ref()).map_or(&prepared.identity.groups, |user| &user.groups),
+            bound: false,
         };
         let started = command::start(&start, &mut self.stack)?;
         if started.record.kind != Kind::Started {
