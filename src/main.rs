@@ -17,6 +17,7 @@ mod failure;
 #[allow(dead_code)] // Verbs take it into use one by one.
 #[allow(unused_imports)]
 mod format;
+mod image;
 mod life;
 mod logs;
 mod manual;

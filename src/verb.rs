@@ -8,6 +8,7 @@ use clap::{ArgMatches, Command};
 
 use crate::cli::{life as cli, registry as registry_cli, render};
 use crate::failure::{EXIT_PALISADE, Failure, reason};
+use crate::image;
 use crate::registry::{login, pull, push};
 use crate::{attach, create, doctor, life, logs, manual, policy, ps, run, volume};
 
@@ -38,7 +39,18 @@ pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
             matched(render::completions_verb(), verb, args, &manual::completions)
         }
         Some("man") => matched(render::man_verb(), verb, args, &manual::man),
-        _ => matched(render::tree(), verb, args, &|_| Ok(0)),
+        name => {
+            let image = image::verbs()
+                .into_iter()
+                .find(|c| Some(c.get_name()) == name);
+            match image {
+                Some(command) => {
+                    let name = command.get_name().to_owned();
+                    matched(command, verb, args, &|matches| image::main(&name, matches))
+                }
+                None => matched(render::tree(), verb, args, &|_| Ok(0)),
+            }
+        }
     };
     result.unwrap_or_else(|failure| {
         // A closed standard error leaves the exit code to tell.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::platform::Platform;
+use crate::store::Hold;
 use crate::users::Users;
 
 /// An image whose layers are all unpacked.
@@ -28,6 +29,9 @@ pub struct Image {
     /// `/etc/passwd` and `/etc/group` as the merged layers have them.
     #[serde(skip)]
     pub users: Users,
+    /// Keeps the layers from being removed while the image is in use.
+    #[serde(skip)]
+    pub hold: Hold,
 }
 
 /// One unpacked layer.

@@ -45,6 +45,9 @@ pub use image::{Image, Layer};
 pub use manifest::{Descriptor, Document, Index, Manifest};
 pub use platform::Platform;
 pub use reference::{Name, Reference};
-pub use store::{Incoming, Intake, Open, Ownership, Store, Stored, Taken};
+pub use store::{
+    Details, Extent, Form, Hold, Incoming, Intake, Loaded, Open, Origin, Ownership, Removed, Store,
+    Stored, Taken,
+};
 pub use unpack::Limits;
 pub use users::{User, Users};

@@ -55,6 +55,7 @@ pub fn tree() -> Command {
         .subcommand(policy_verb())
         .subcommand(doctor_verb())
         .subcommand(crate::volume::command())
+        .subcommands(crate::image::verbs())
         .subcommand(completions_verb())
         .subcommand(man_verb())
 }

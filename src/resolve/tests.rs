@@ -66,6 +66,7 @@ fn image(config: ImageConfig) -> Image {
             passwd: b"root:x:0:0::/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\nweb:x:10001:33::/srv/web:/bin/sh\n".to_vec(),
             group: b"root:x:0:\nnode:x:1000:\nwww:x:33:\nextra:x:44:node\n".to_vec(),
         },
+        hold: palisade_rootfs::Hold::default(),
     }
 }
 

@@ -11,16 +11,24 @@ use crate::manifest::json;
 use crate::platform::Platform;
 use crate::reference::Name;
 
+/// An image of the archive, as its manifest.json has it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Item {
+pub(crate) struct Item {
     config: String,
     repo_tags: Option<Vec<String>>,
     layers: Option<Vec<String>>,
 }
 
-/// Finds an image by its name, or the only one there is.
-pub(crate) fn find(place: &Place, reference: Option<&str>, platform: &Platform) -> Result<Source> {
+impl Item {
+    /// Its names, as they are written.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.repo_tags.iter().flatten().map(String::as_str)
+    }
+}
+
+/// All images of the archive.
+pub(crate) fn items(place: &Place) -> Result<Vec<Item>> {
     let text = place
         .read("manifest.json", "manifest")?
         .ok_or_else(|| Error::NotAnImage {
@@ -28,14 +36,16 @@ pub(crate) fn find(place: &Place, reference: Option<&str>, platform: &Platform) 
             kind: "a docker archive",
             reason: "it has no manifest.json (is it an oci-archive?)".to_owned(),
         })?;
-    let items: Vec<Item> = json(&text, "manifest", place.path())?;
+    json(&text, "manifest", place.path())
+}
+
+/// Finds an image by its name, or the only one there is.
+pub(crate) fn find(place: &Place, reference: Option<&str>, platform: &Platform) -> Result<Source> {
+    let items = items(place)?;
     let full = |name: &str| Name::parse(name).map(|name| name.to_string());
     let called = |item: &&Item, wanted: &str| {
         let wanted = full(wanted).ok();
-        item.repo_tags
-            .iter()
-            .flatten()
-            .any(|tag| wanted.is_some() && full(tag).ok() == wanted)
+        wanted.is_some() && item.names().any(|tag| full(tag).ok() == wanted)
     };
     let chosen = match (reference, &items[..]) {
         (None, [one]) => Some(one),
@@ -48,10 +58,23 @@ pub(crate) fn find(place: &Place, reference: Option<&str>, platform: &Platform) 
             wanted: reference.map(str::to_owned),
             available: items
                 .iter()
-                .flat_map(|item| item.repo_tags.iter().flatten().cloned())
+                .flat_map(Item::names)
+                .map(str::to_owned)
                 .collect(),
         });
     };
+    let source = source(place, item)?;
+    if !platform.accepts(&source.document.platform) {
+        return Err(Error::Platform {
+            wanted: platform.to_string(),
+            available: vec![source.document.platform.to_string()],
+        });
+    }
+    Ok(source)
+}
+
+/// One image of the archive, its configuration checked.
+pub(crate) fn source(place: &Place, item: &Item) -> Result<Source> {
     let missing = |name: &str| Error::NotAnImage {
         path: place.path().to_owned(),
         kind: "a complete image",
@@ -73,12 +96,6 @@ pub(crate) fn find(place: &Place, reference: Option<&str>, platform: &Platform) 
         });
     }
     let document = Document::parse(&config, place.path())?;
-    if !platform.accepts(&document.platform) {
-        return Err(Error::Platform {
-            wanted: platform.to_string(),
-            available: vec![document.platform.to_string()],
-        });
-    }
     let names = item.layers.as_deref().unwrap_or_default();
     if names.len() != document.diff_ids.len() {
         let reason = format!(
@@ -106,6 +123,7 @@ pub(crate) fn find(place: &Place, reference: Option<&str>, platform: &Platform) 
         document,
         manifest_digest: None,
         config_digest,
+        config,
         layers,
     })
 }

@@ -10,11 +10,11 @@ use crate::platform::Platform;
 use crate::reference::Name;
 
 /// How many indexes may point to one another.
-const DEEPEST: usize = 4;
+pub(crate) const DEEPEST: usize = 4;
 /// The annotation of an entry that bears its name (image-spec, annotations.md).
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The same, as containerd writes it.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// The digest a registry has the image under, where that is the digest of an index it was chosen from.
 pub(crate) const SOURCE_DIGEST: &str = "palisade.source.digest";
 
@@ -53,7 +53,7 @@ impl Descriptor {
     }
 
     /// Whether this is what `name` names: by its digest if it has one, else by registry, repository and tag.
-    pub(crate) fn is_called(&self, name: &Name) -> bool {
+    pub fn is_called(&self, name: &Name) -> bool {
         match name.digest {
             Some(digest) => digest == self.digest || digest == self.source_digest(),
             None => self.name().is_some_and(|own| name.is(own)),
@@ -187,7 +187,8 @@ fn image(
 ) -> Result<Source> {
     manifest.check()?;
     let config = &manifest.config;
-    let document = config::Document::parse(&blob(place, config, "configuration")?, place.path())?;
+    let text = blob(place, config, "configuration")?;
+    let document = config::Document::parse(&text, place.path())?;
     if !platform.accepts(&document.platform) {
         return Err(Error::Platform {
             wanted: platform.to_string(),
@@ -198,6 +199,7 @@ fn image(
         layers: layers(manifest, &document, place.path())?,
         manifest_digest: Some(descriptor.digest),
         config_digest: config.digest,
+        config: text,
         document,
     })
 }

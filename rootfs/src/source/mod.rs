@@ -4,7 +4,7 @@ pub(crate) mod docker;
 pub(crate) mod layout;
 mod place;
 
-pub(crate) use place::Place;
+pub(crate) use place::{Part, Place};
 
 use crate::config::Document;
 use crate::digest::Digest;
@@ -17,6 +17,8 @@ pub(crate) struct Source {
     pub document: Document,
     pub manifest_digest: Option<Digest>,
     pub config_digest: Digest,
+    /// The configuration as it is: JSON.
+    pub config: Vec<u8>,
     /// The bottom one first.
     pub layers: Vec<SourceLayer>,
 }
@@ -32,13 +34,18 @@ pub(crate) struct SourceLayer {
 }
 
 impl SourceLayer {
-    /// Opens the layer's blob and checks its length.
-    pub(crate) fn open(&self, place: &Place) -> Result<Blob<'static>> {
-        let part = place.open(&self.name)?.ok_or_else(|| Error::NotAnImage {
+    /// Where the layer's blob lies.
+    pub(crate) fn part(&self, place: &Place) -> Result<Part> {
+        place.open(&self.name)?.ok_or_else(|| Error::NotAnImage {
             path: place.path().to_owned(),
             kind: "a complete image",
             reason: format!("the layer `{}` is missing", self.name.escape_debug()),
-        })?;
+        })
+    }
+
+    /// Opens the layer's blob and checks its length.
+    pub(crate) fn open(&self, place: &Place) -> Result<Blob<'static>> {
+        let part = self.part(place)?;
         if let Some(expected) = self.size.filter(|&size| size != part.length) {
             return Err(Error::SizeMismatch {
                 what: "layer's blob".to_owned(),

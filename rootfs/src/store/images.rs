@@ -2,14 +2,17 @@
 
 use std::fs::File;
 
-use super::Store;
-use super::layout::Layout;
+use super::layout::{Layout, name_entry};
+use super::{Store, record};
+use crate::config::{self, ImageConfig};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::manifest::{Descriptor, Manifest};
+use crate::manifest::{Descriptor, Document, Manifest};
 use crate::platform::Platform;
-use crate::reference::Reference;
-use crate::source::layout::{Wanted, blob, choose, follow};
+use crate::reference::{Name, Reference};
+use crate::source::SourceLayer;
+use crate::source::layout::{Wanted, blob, choose, follow, layers};
+use crate::unpack;
 
 /// An image of the store, packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,24 @@ pub struct Stored {
     pub descriptor: Descriptor,
     /// Its content.
     pub manifest: Manifest,
+}
+
+/// An image of the store, its documents read.
+#[derive(Debug)]
+pub struct Details {
+    /// Its place in the store.
+    pub stored: Stored,
+    /// The digest of its configuration, which is docker's image id.
+    pub id: Digest,
+    /// What it is for.
+    pub platform: Platform,
+    /// What it says about running it.
+    pub config: ImageConfig,
+    /// The digests of its layers' tar streams, the bottom one first.
+    pub diff_ids: Vec<Digest>,
+    /// The configuration as it is: JSON.
+    pub document: Vec<u8>,
+    layers: Vec<SourceLayer>,
 }
 
 impl Store {
@@ -83,6 +104,84 @@ impl Store {
             descriptor,
             manifest,
         })
+    }
+
+    /// Gives what an entry stands for another name, which nothing else has then.
+    ///
+    /// # Errors
+    /// [`Error::NotAnImage`] if a part of it is missing; [`Error::Io`].
+    pub fn tag(&self, entry: &Descriptor, name: &Name) -> Result<()> {
+        let layout = self.opened()?;
+        layout.edit(|entries| {
+            layout.require(entry)?;
+            name_entry(entries, entry, name);
+            Ok(())
+        })
+    }
+
+    /// All that is known of an image without looking into its layers. Of an index for other platforms alone, its first image that is here.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    pub fn details(&self, entry: Descriptor, platform: &Platform) -> Result<Details> {
+        let stored = match self.stored_at(entry.clone(), platform) {
+            Err(Error::Platform { .. }) => {
+                let platform = self.other_platform(&entry)?;
+                self.stored_at(entry, &platform)?
+            }
+            result => result?,
+        };
+        let layout = self.opened()?;
+        let config = blob(layout.place(), &stored.manifest.config, "configuration")?;
+        let document = config::Document::parse(&config, layout.path())?;
+        let layers = layers(&stored.manifest, &document, layout.path())?;
+        Ok(Details {
+            id: stored.manifest.config.digest,
+            platform: document.platform,
+            config: document.config,
+            diff_ids: document.diff_ids,
+            document: config,
+            layers,
+            stored,
+        })
+    }
+
+    fn other_platform(&self, entry: &Descriptor) -> Result<Platform> {
+        let layout = self.opened()?;
+        let here = match layout.document(entry)? {
+            Document::Index(index) => index
+                .manifests
+                .into_iter()
+                .filter(|d| layout.has(d.digest, Some(d.size)))
+                .find_map(|d| d.platform),
+            Document::Manifest(_) => None,
+        };
+        here.ok_or_else(|| Error::NotAnImage {
+            path: layout.path().to_owned(),
+            kind: "a complete image",
+            reason: format!("nothing of the index {} is here", entry.digest),
+        })
+    }
+
+    /// How many bytes the files of each layer have, as docker counts them: those of the layer's archive, links counted once. What was never
+    /// unpacked is read for it once.
+    ///
+    /// # Errors
+    /// Those of reading a layer.
+    pub fn layer_sizes(&self, details: &Details) -> Result<Vec<u64>> {
+        let sizes = self.made("sizes")?;
+        let size = |layer: &SourceLayer| {
+            let name = layer.diff_id.hex();
+            let known = std::fs::read_to_string(sizes.join(&name)).ok();
+            if let Some(size) = known.and_then(|text| text.parse().ok()) {
+                return Ok(size);
+            }
+            let blob = layer.open(self.opened()?.place())?;
+            let size = unpack::measure(blob, &self.limits, &layer.diff_id.to_string())?;
+            record::publish(&sizes, &name, size.to_string().as_bytes())?;
+            Ok(size)
+        };
+        details.layers.iter().map(size).collect()
     }
 
     /// Reads a manifest, index or configuration; its size and digest are checked.

@@ -281,7 +281,7 @@ impl Incoming<'_> {
         let store = self.intake.store;
         let packed = &self.manifest.layers[layer];
         let dir = store.made(ownership.directory())?;
-        let unpacked = Layers::new(dir, ownership, store.limits)?;
+        let unpacked = Layers::new(dir, store.made("sizes")?, ownership, store.limits)?;
         self.intake
             .take(packed.digest, packed.size, open, |arriving| {
                 let blob = Blob {

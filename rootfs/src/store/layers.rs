@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::hold::Hold;
 use super::lock::Lock;
 use super::{Ownership, open_own, record};
 use crate::digest::Digest;
@@ -20,6 +21,7 @@ use crate::unpack::{self, Beneath, Blob, Failure, How, Limits, remove};
 /// A directory of layers.
 pub(crate) struct Layers {
     dir: PathBuf,
+    sizes: PathBuf,
     fd: OwnedFd,
     ownership: Ownership,
     limits: Limits,
@@ -34,20 +36,49 @@ struct Names {
 }
 
 impl Layers {
-    pub(crate) fn new(dir: PathBuf, ownership: Ownership, limits: Limits) -> Result<Self> {
+    pub(crate) fn new(
+        dir: PathBuf,
+        sizes: PathBuf,
+        ownership: Ownership,
+        limits: Limits,
+    ) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&dir, flags, Mode::empty())
             .map_err(|e| Error::io("open the store in", &dir, e))?;
         Ok(Self {
             dir,
+            sizes,
             fd,
             ownership,
             limits,
         })
     }
 
-    /// Makes sure that all layers are unpacked; returns their directories, the bottom one first.
-    pub(crate) fn ensure(&self, place: &Place, layers: &[SourceLayer]) -> Result<Vec<PathBuf>> {
+    /// Makes sure that all layers are unpacked; returns their directories, the bottom one first, and keeps them from being
+    /// removed.
+    pub(crate) fn ensure(
+        &self,
+        place: &Place,
+        layers: &[SourceLayer],
+    ) -> Result<(Vec<PathBuf>, Hold)> {
+        // What another process removes between the unpacking and the hold is unpacked again.
+        const ATTEMPTS: usize = 3;
+        for _ in 0..ATTEMPTS {
+            let paths = self.unpacked(place, layers)?;
+            let mut hold = Hold::default();
+            if paths.iter().all(|path| hold.add(path)) {
+                return Ok((paths, hold));
+            }
+        }
+        Err(Error::Store {
+            path: self.dir.clone(),
+            reason:
+                "another command keeps removing the image's layers (run again when it has ended)"
+                    .to_owned(),
+        })
+    }
+
+    fn unpacked(&self, place: &Place, layers: &[SourceLayer]) -> Result<Vec<PathBuf>> {
         let names = names(layers);
         let mut done: Vec<Option<PathBuf>> = names.iter().map(|names| self.find(names)).collect();
         if done.iter().any(Option::is_none) {
@@ -180,6 +211,8 @@ impl Layers {
                 let notes = serde_json::to_vec(&unpacked.notes).unwrap_or_default();
                 record::publish(&self.dir, &format!("{name}.notes"), &notes)?;
             }
+            let size = unpacked.bytes.to_string();
+            record::publish(&self.sizes, &diff_id.hex(), size.as_bytes())?;
             rustix::fs::renameat(&self.fd, &part, &self.fd, name)
                 .map_err(at("publish a layer in"))?;
             Ok(self.dir.join(name))
@@ -261,6 +294,19 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The names that the directories of an image's layers may have.
+pub(crate) fn directories(layers: &[SourceLayer]) -> Vec<String> {
+    let names = names(layers).into_iter();
+    names
+        .flat_map(|names| [names.shared, names.above])
+        .collect()
+}
+
+/// The part of a layer directory's name that is its diff-id.
+pub(crate) fn chain_free(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
 }
 
 /// The names of each layer's directory. Chain ids are those of the OCI image-spec (config.md, "Layer `ChainID`").

@@ -1,5 +1,6 @@
 //! The store's own images: an OCI image layout (image-spec, image-layout.md) that others may read and add to.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -92,6 +93,35 @@ impl Layout {
         })
     }
 
+    /// Removes a blob; its length if it was there.
+    pub(crate) fn remove(&self, digest: Digest) -> Result<Option<u64>> {
+        let name = format!("blobs/sha256/{}", digest.hex());
+        let stat = rustix::fs::statat(&self.fd, &name, AtFlags::SYMLINK_NOFOLLOW);
+        match rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty()) {
+            Ok(()) => Ok(Some(
+                stat.ok()
+                    .and_then(|stat| u64::try_from(stat.st_size).ok())
+                    .unwrap_or(0),
+            )),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::io("remove the blob", &self.path.join(name), e)),
+        }
+    }
+
+    /// The digests of all blobs that are here, by their names.
+    pub(crate) fn blobs(&self) -> Result<BTreeSet<Digest>> {
+        let dir = self.path.join("blobs/sha256");
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            Err(e) => return Err(Error::io("read", &dir, e)),
+        };
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| Digest::from_hex(entry.file_name().to_str()?))
+            .collect())
+    }
+
     /// Moves a finished file to where its blob lies.
     pub(crate) fn adopt(&self, dir: &OwnedFd, name: &str, digest: Digest) -> Result<()> {
         let blob = format!("blobs/sha256/{}", digest.hex());
@@ -115,6 +145,15 @@ impl Layout {
     /// # Errors
     /// What `change` returns, then nothing is written.
     pub(crate) fn edit<T>(&self, change: impl FnOnce(&mut Vec<Entry>) -> Result<T>) -> Result<T> {
+        self.edit_then(change, |_, _| Ok(()))
+    }
+
+    /// The same; `then` is done with the entries that are left before another process may change them.
+    pub(crate) fn edit_then<T>(
+        &self,
+        change: impl FnOnce(&mut Vec<Entry>) -> Result<T>,
+        then: impl FnOnce(&[Entry], &T) -> Result<()>,
+    ) -> Result<T> {
         let _lock = self.lock()?;
         let text = self
             .place
@@ -150,6 +189,7 @@ impl Layout {
         if before != after {
             self.write_index(document, &after)?;
         }
+        then(&entries, &result)?;
         Ok(result)
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! images/                  an OCI image layout: images that have a name here
 //! partial/                 blobs that are arriving
+//! sizes/<diff-id>          how many bytes the files of a layer have
 //! layers/<diff-id>/        a layer whose files belong to the caller (Ownership::Caller)
 //! layers-kept/<diff-id>/   a layer whose files belong to whom the archive says (Ownership::Kept)
 //! records/                 one small file per resolved reference: what a second run reads instead of the image
@@ -15,12 +16,17 @@
 //! Layers are not flushed to disk one by one, as other tools do not either: after a power failure a layer written in the seconds
 //! before it is to be removed and unpacked again.
 
+mod hold;
 mod images;
 mod intake;
 mod layers;
 mod layout;
+mod load;
 mod lock;
 mod record;
+mod remove;
+mod save;
+mod used;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -29,10 +35,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-pub use self::images::Stored;
+pub use self::hold::Hold;
+pub use self::images::{Details, Stored};
 pub use self::intake::{Incoming, Intake, Open, Taken};
 use self::layers::Layers;
+pub use self::load::{Loaded, Origin};
 use self::record::{Identity, Key};
+pub use self::remove::{Extent, Removed};
+pub use self::save::Form;
 use crate::config::ImageConfig;
 use crate::error::{Error, Result};
 use crate::image::{Image, Layer};
@@ -202,6 +212,7 @@ impl Store {
         })
     }
 
+    /// The files of an archive.
     fn archive(&self, file: &Path, open: File) -> Result<Place> {
         Place::archive(file, open, &self.made("records")?, &self.limits)
     }
@@ -225,7 +236,8 @@ impl Store {
         let (place, source) = find(opened)?;
         let image = self.unpack(&place, source, ownership)?;
         if let Some(identity) = identity {
-            record::write(&self.made("records")?, key, &identity, &image)?;
+            let place = (!file.starts_with(self.dir.join("images"))).then_some(file);
+            record::write(&self.made("records")?, key, (&identity, place), &image)?;
         }
         Ok(image)
     }
@@ -250,8 +262,8 @@ impl Store {
             });
         }
         let dir = self.made(ownership.directory())?;
-        let store = Layers::new(dir, ownership, self.limits)?;
-        let unpacked = store.ensure(place, &source.layers)?;
+        let store = Layers::new(dir, self.made("sizes")?, ownership, self.limits)?;
+        let (unpacked, hold) = store.ensure(place, &source.layers)?;
         let mut notes = Vec::new();
         let mut layers: Vec<Layer> = Vec::new();
         for (packed, path) in source.layers.iter().zip(unpacked) {
@@ -280,6 +292,7 @@ impl Store {
             config_digest: Some(source.config_digest),
             layers,
             notes,
+            hold,
         })
     }
 
@@ -394,6 +407,7 @@ fn prepared(path: &Path) -> Result<Image> {
             path: real,
         }],
         notes: Vec::new(),
+        hold: Hold::default(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! of its change time, and while the layers it names are there. It is one file: a JSON line, then the texts of `/etc/passwd` and
 //! `/etc/group`.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::image::Image;
 use crate::platform::Platform;
 
 /// Changes with the form of records, which makes older ones unknown.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// What names a record's file: everything an image is chosen by.
 pub(crate) struct Key(String);
@@ -96,6 +97,8 @@ impl Identity {
 #[derive(Serialize, Deserialize)]
 struct Record<I> {
     identity: Identity,
+    /// The file whose identity it is, where the image lies elsewhere; none for an image of the store.
+    place: Option<PathBuf>,
     image: I,
     /// Length of the text of `/etc/passwd`; that of `/etc/group` is the rest.
     passwd: usize,
@@ -112,7 +115,9 @@ pub(crate) fn read(records: &Path, key: &Key, source: &Path, layers: &Path) -> O
     let mut image = record.image;
     for layer in &mut image.layers {
         layer.path = layers.join(&layer.path);
-        rustix::fs::lstat(&layer.path).ok()?;
+        if !image.hold.add(&layer.path) {
+            return None;
+        }
     }
     let texts = &bytes[end + 1..];
     image.users.passwd = texts.get(..record.passwd)?.to_vec();
@@ -121,13 +126,19 @@ pub(crate) fn read(records: &Path, key: &Key, source: &Path, layers: &Path) -> O
 }
 
 /// Remembers an image.
-pub(crate) fn write(records: &Path, key: &Key, identity: &Identity, image: &Image) -> Result<()> {
+pub(crate) fn write(
+    records: &Path,
+    key: &Key,
+    (identity, place): (&Identity, Option<&Path>),
+    image: &Image,
+) -> Result<()> {
     let mut named = image.clone();
     for layer in &mut named.layers {
         layer.path = PathBuf::from(layer.path.file_name().unwrap_or_default());
     }
     let record = Record {
         identity: identity.clone(),
+        place: place.map(Path::to_owned),
         image: &named,
         passwd: image.users.passwd.len(),
     };
@@ -137,6 +148,40 @@ pub(crate) fn write(records: &Path, key: &Key, identity: &Identity, image: &Imag
     bytes.extend_from_slice(&image.users.passwd);
     bytes.extend_from_slice(&image.users.group);
     publish(records, &key.0, &bytes)
+}
+
+/// The directories of layers that images elsewhere are unpacked in, by the records that still hold. Records for which `keep` is false, and,
+/// with `sweep`, those that do not hold are removed.
+pub(crate) fn elsewhere(records: &Path, sweep: bool, keep: bool) -> BTreeSet<String> {
+    let mut layers = BTreeSet::new();
+    for entry in std::fs::read_dir(records).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let record = std::fs::read(&path).ok().and_then(|bytes| {
+            let line = bytes.split(|&b| b == b'\n').next()?;
+            serde_json::from_slice::<Record<Image>>(line).ok()
+        });
+        let holds = record.filter(|record| {
+            let stat = record.place.as_ref().map(rustix::fs::stat);
+            stat.is_some_and(|stat| {
+                stat.is_ok_and(|stat| Identity::from_stat(&stat) == record.identity)
+            })
+        });
+        match holds {
+            Some(record) if keep => layers.extend(
+                record
+                    .image
+                    .layers
+                    .iter()
+                    .map(|layer| layer.path.to_string_lossy().into_owned()),
+            ),
+            Some(_) => drop(std::fs::remove_file(path)),
+            None if sweep && !entry.file_name().as_encoded_bytes().starts_with(b".") => {
+                let _ = std::fs::remove_file(path);
+            }
+            None => {}
+        }
+    }
+    layers
 }
 
 /// Writes a file of the store, whole or not at all.

@@ -68,6 +68,19 @@ impl<'a> Bytes<'a> {
         self.read
     }
 
+    /// Reads everything; its digest.
+    pub(crate) fn digest(mut self) -> io::Result<Digest> {
+        let mut hasher = Sha256::new();
+        loop {
+            let chunk = self.fill_buf()?;
+            if chunk.is_empty() {
+                return Ok(Digest::finish(hasher));
+            }
+            hasher.update(chunk);
+            self.position = self.filled;
+        }
+    }
+
     /// Reads what is left and checks length and digest.
     pub(crate) fn finish(mut self) -> Result<()> {
         let read_error = |e| Error::io("read the blob in", "the image".as_ref(), e);

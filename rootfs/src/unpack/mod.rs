@@ -41,6 +41,8 @@ pub(crate) struct Unpacked {
     pub notes: Vec<String>,
     /// The files depend on the layers beneath, so that they are right only above these.
     pub used_beneath: bool,
+    /// Bytes of its files.
+    pub bytes: u64,
 }
 
 /// Why a layer was not unpacked.
@@ -154,6 +156,56 @@ fn inflate(blob: Blob<'_>, pipe: &Pipe, limits: &Limits, name: &str) -> Result<(
     Ok(())
 }
 
+/// Counts the bytes of a layer's files, making none of them.
+pub(crate) fn measure(blob: Blob<'_>, limits: &Limits, name: &str) -> Result<u64> {
+    let stream = Stream::new(blob)?;
+    let mut archive = Reader::new(Inflated(io::BufReader::with_capacity(CHUNK, stream)));
+    let mut entry = Entry::default();
+    let mut total = 0_u64;
+    let mut entries = 0;
+    loop {
+        match archive.next(&mut entry) {
+            Ok(true) => total = total.saturating_add(entry.size),
+            Ok(false) => return Ok(total),
+            Err(fault) => return Err(fault.at(name, &entry.path)),
+        }
+        entries += 1;
+        if entries > limits.entries {
+            return Err(Error::limit(
+                format!("the number of entries of layer {name}"),
+                limits.entries.to_string(),
+            ));
+        }
+        if total > limits.layer_bytes {
+            return Err(Error::limit(
+                format!("the size of layer {name}"),
+                format!("{} bytes", limits.layer_bytes),
+            ));
+        }
+    }
+}
+
+/// A layer's tar stream where it is only looked through.
+struct Inflated<'a>(io::BufReader<Stream<'a>>);
+
+impl Read for Inflated<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.0.read(out)
+    }
+}
+
+impl io::BufRead for Inflated<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.0.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.0.consume(count);
+    }
+}
+
+impl tar::Input for Inflated<'_> {}
+
 fn stream_error(name: &str, error: &io::Error) -> Error {
     let reason = if error.kind() == io::ErrorKind::UnexpectedEof {
         "the compressed data is cut off".to_owned()
@@ -187,11 +239,13 @@ fn fill(outlet: Outlet<'_>, mut tree: Tree<'_>, entry: &mut Entry) -> Result<Unp
         tree.add(entry, &mut archive)?;
     }
     entry.path.clear();
+    let bytes = tree.bytes();
     let (notes, used_beneath) = tree.finish()?;
     // What follows the archive's end belongs to the digest.
     io::copy(&mut archive.into_input(), &mut io::sink())?;
     Ok(Unpacked {
         notes,
         used_beneath,
+        bytes,
     })
 }

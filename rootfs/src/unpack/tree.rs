@@ -116,6 +116,11 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// Bytes of the files made so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Finishes the tree. Returns the notes, and whether the tree depends on the layers beneath.
     pub(crate) fn finish(mut self) -> Result<(Vec<String>, bool), Fault> {
         self.directories.finish()?;

@@ -1,0 +1,225 @@
+//! The command line of the verbs on images.
+
+use clap::{Arg, ArgAction, Command, ValueHint};
+
+/// The verbs, each as clap knows it.
+pub fn verbs() -> Vec<Command> {
+    vec![
+        list("images"),
+        Command::new("image")
+            .about("List, inspect, tag, remove and prune images")
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .subcommand(list("ls").alias("list"))
+            .subcommand(inspect())
+            .subcommand(history())
+            .subcommand(remove("rm").alias("remove"))
+            .subcommand(tag())
+            .subcommand(prune())
+            .subcommand(size())
+            .subcommand(load())
+            .subcommand(save()),
+        history(),
+        load(),
+        save(),
+        remove("rmi"),
+        tag(),
+    ]
+}
+
+fn list(name: &'static str) -> Command {
+    Command::new(name)
+        .about("List the images of the store")
+        .arg(
+            Arg::new("NAME").help("Only images of that name: NAME, NAME:TAG, or with * and ? in it"),
+        )
+        .arg(switch("all", 'a', "All images; there are none that are not shown"))
+        .arg(switch("quiet", 'q', "Only ids"))
+        .arg(long_switch("digests", "Show the digests that registries know them by"))
+        .arg(long_switch("no-trunc", "Show ids in full"))
+        .arg(filter("dangling=true|false, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME or reference=PATTERN"))
+        .arg(format())
+        .arg(root())
+}
+
+fn size() -> Command {
+    Command::new("size")
+        .about("Show how much of each image is shared with others")
+        .arg(Arg::new("NAME").help("Only images of that name"))
+        .arg(long_switch("no-trunc", "Show ids in full"))
+        .arg(format())
+        .arg(root())
+}
+
+fn inspect() -> Command {
+    Command::new("inspect")
+        .about("Show everything about images, as JSON")
+        .arg(images("A name or id"))
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .short('f')
+                .value_name("TEMPLATE")
+                .help("Print what a Go template makes of it"),
+        )
+        .arg(platform())
+        .arg(root())
+}
+
+fn history() -> Command {
+    Command::new("history")
+        .about("Show how an image was made, the latest step first")
+        .arg(Arg::new("IMAGE").required(true).help("A name or id"))
+        .arg(switch("quiet", 'q', "Only ids"))
+        .arg(
+            Arg::new("human")
+                .long("human")
+                .short('H')
+                .value_name("true|false")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_value("true")
+                .default_missing_value("true")
+                .value_parser(["true", "false"])
+                .help("Sizes and times in words"),
+        )
+        .arg(long_switch("no-trunc", "Show everything in full"))
+        .arg(format())
+        .arg(platform())
+        .arg(root())
+}
+
+fn remove(name: &'static str) -> Command {
+    Command::new(name)
+        .about("Remove names, and images without any, with everything that no other image needs")
+        .arg(images("A name, which is taken away, or an id"))
+        .arg(switch(
+            "force",
+            'f',
+            "Also an image that has several names or is in use; do not fail where there is none",
+        ))
+        .arg(long_switch(
+            "no-prune",
+            "Accepted for docker's sake: parents are not removed anyway",
+        ))
+        .arg(root())
+}
+
+fn tag() -> Command {
+    Command::new("tag")
+        .about("Give an image another name")
+        .arg(Arg::new("IMAGE").required(true).help("A name or id"))
+        .arg(
+            Arg::new("NAME")
+                .required(true)
+                .help("The new name, NAME[:TAG]"),
+        )
+        .arg(root())
+}
+
+fn load() -> Command {
+    Command::new("load")
+        .about("Load images from an archive that docker, podman, skopeo or palisade wrote")
+        .arg(Arg::new("NAME").help("The name it gets, instead of those the archive gives"))
+        .arg(
+            Arg::new("input")
+                .long("input")
+                .short('i')
+                .value_name("FILE")
+                .value_hint(ValueHint::FilePath)
+                .help("An archive, or oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF] [default: standard input]"),
+        )
+        .arg(switch("quiet", 'q', "Accepted for docker's sake: nothing but the names is printed anyway"))
+        .arg(platform())
+        .arg(root())
+}
+
+fn save() -> Command {
+    Command::new("save")
+        .about("Save images to an archive that docker, podman, skopeo or palisade can load")
+        .arg(images("A name, which it has in the archive too, or an id"))
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .short('o')
+                .value_name("FILE")
+                .value_hint(ValueHint::FilePath)
+                .help("Where to [default: standard output]"),
+        )
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORM")
+                .value_parser(["docker-archive", "oci-archive"])
+                .default_value("docker-archive")
+                .help("docker-archive can be read as either"),
+        )
+        .arg(platform())
+        .arg(root())
+}
+
+fn prune() -> Command {
+    Command::new("prune")
+        .about("Remove images without a name, and everything that nothing leads to any more")
+        .arg(switch(
+            "all",
+            'a',
+            "All images that no sandbox was made from",
+        ))
+        .arg(switch("force", 'f', "Do not ask"))
+        .arg(long_filter(
+            "until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]",
+        ))
+        .arg(root())
+}
+
+fn images(help: &'static str) -> Arg {
+    Arg::new("IMAGE").required(true).num_args(1..).help(help)
+}
+
+fn switch(long: &'static str, short: char, help: &'static str) -> Arg {
+    long_switch(long, help).short(short)
+}
+
+fn long_switch(long: &'static str, help: &'static str) -> Arg {
+    Arg::new(long)
+        .long(long)
+        .action(ArgAction::SetTrue)
+        .help(help)
+}
+
+fn filter(help: &'static str) -> Arg {
+    long_filter(help).short('f')
+}
+
+fn long_filter(help: &'static str) -> Arg {
+    Arg::new("filter")
+        .long("filter")
+        .value_name("KEY=VALUE")
+        .action(ArgAction::Append)
+        .help(help)
+}
+
+fn format() -> Arg {
+    Arg::new("format")
+        .long("format")
+        .value_name("TEMPLATE")
+        .help("`table`, `json`, or a Go template, with `table` before it for headings")
+}
+
+fn platform() -> Arg {
+    Arg::new("platform")
+        .long("platform")
+        .value_name("OS/ARCH")
+        .help("Which image of an index [default: this machine's]")
+}
+
+fn root() -> Arg {
+    Arg::new("root")
+        .long("root")
+        .value_name("DIR")
+        .value_hint(ValueHint::DirPath)
+        .help(
+            "Where palisade keeps things [default: PALISADE_ROOT, else the user's data directory]",
+        )
+}
