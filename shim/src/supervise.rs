@@ -158,7 +158,8 @@ fn attend(plan: &Plan, options: &Options, mut desk: Option<&mut Desk>) -> Result
         Streams::prepare(plan, caller, gauge.as_ref())?
     };
     let signals = Signals::block()?;
-    let sandbox = palisade_runtime::launch(plan, streams.handed)?;
+    let record = desk.as_ref().map(|desk| desk.exit_file()).transpose()?;
+    let sandbox = palisade_runtime::launch_recorded(plan, streams.handed, record)?;
     let mut supervisor = Supervisor {
         plan,
         caller,

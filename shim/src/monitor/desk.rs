@@ -1,5 +1,6 @@
 //! What a monitor attends to beside its sandbox: requests on its socket, the log, the sandbox's record.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -157,6 +158,17 @@ impl Desk {
             output: [None, None],
             meters: self.meters.clone(),
         })
+    }
+
+    /// Where PID 1 writes how the command ended; what an earlier run wrote goes.
+    pub fn exit_file(&self) -> Result<OwnedFd, Error> {
+        let path = self.known.entry.directory.join("exit");
+        let file = File::create(&path).map_err(|source| Error::State {
+            action: "make",
+            path,
+            source,
+        })?;
+        Ok(file.into())
     }
 
     /// The command's terminal is there.
