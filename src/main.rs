@@ -23,6 +23,7 @@ mod logs;
 mod manual;
 mod policy;
 mod ps;
+mod receipt;
 mod record;
 mod registry;
 mod request;

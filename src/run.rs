@@ -13,12 +13,13 @@ use palisade_rootfs::volumes::InUse;
 use palisade_rootfs::{Image, Name, Ownership, Reference, Store};
 use palisade_runtime::{Root, Upper, terminal};
 use palisade_shim::state::Registry;
-use palisade_shim::{Outcome, Reason, monitor, receipt, supervise};
+use palisade_shim::{Outcome, Reason, monitor, supervise};
 
 use crate::caller::Caller;
 use crate::cli::{self, render};
 use crate::data::WritableLayer;
 use crate::failure::{Failure, printable, reason};
+use crate::receipt::asked;
 use crate::registry::pull::{self, When};
 use crate::request::{Request, Userns};
 use crate::resolve::{self, Place, Resolved, Source, host::HostTree};
@@ -42,20 +43,14 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let caller = Caller::read(ranges)?;
     let request = Request::new(arguments, &caller)?;
     let start = SystemTime::now();
-    let ready = match prepare(&request, caller) {
-        Ok(ready) => ready,
-        Err(failure) => {
-            record_failure(&request, start, &failure);
-            return Err(failure);
-        }
-    };
+    let ready = prepare(&request, caller).map_err(|failure| recorded(&request, start, failure))?;
     if request.dry_run {
         return print(&dry_run::text(&ready.resolved)?).map(|()| 0);
     }
     if !request.quiet {
         tell("note", &ready.resolved.notes);
     }
-    execute(&request, &ready)
+    execute(&request, &ready, start)
 }
 
 /// Everything that a run is made of.
@@ -144,35 +139,12 @@ fn size_terminal(resolved: &mut Resolved) {
     }
 }
 
-/// The receipt, where one was asked for, of a run that failed before there was a plan.
-fn record_failure(request: &Request, start: SystemTime, failure: &Failure) {
-    let Some(path) = request.receipt.as_deref().filter(|_| !request.dry_run) else {
-        return;
-    };
-    let receipt = receipt::Request {
-        to: receipt_place(path),
-        facts: receipt::Facts {
-            name: request.name.clone(),
-            labels: request.labels.iter().cloned().collect(),
-            image: Some(receipt::Image {
-                reference: request.image_name.clone(),
-                ..receipt::Image::default()
-            }),
-            ..receipt::Facts::default()
-        },
-    };
-    if let Err(error) = receipt::failed(&receipt, start, failure.code(), failure.message()) {
+/// Writes the receipt, where one was asked for, of a run that failed before there was a sandbox.
+fn recorded(request: &Request, start: SystemTime, failure: Failure) -> Failure {
+    if let Err(error) = asked::of_failure(request, start, &failure) {
         tell("warning", &[error.to_string()]);
     }
-}
-
-/// Where `--receipt` says that the receipt goes.
-fn receipt_place(path: &Path) -> receipt::To {
-    if path.as_os_str() == "-" {
-        receipt::To::Stdout
-    } else {
-        receipt::To::File(path.to_owned())
-    }
+    failure
 }
 
 /// The policy asked for, with the request's options and the administrator's pins in it.
@@ -258,36 +230,36 @@ pub fn image_remedy(error: &palisade_rootfs::Error) -> &'static str {
 }
 
 /// Does what the plan needs on the host, runs it, and undoes it.
-fn execute(request: &Request, ready: &Ready) -> Result<u8, Failure> {
+fn execute(request: &Request, ready: &Ready, start: SystemTime) -> Result<u8, Failure> {
+    // The supervisor records what fails later.
+    let recorded = |failure| recorded(request, start, failure);
     let resolved = &ready.resolved;
     let mut options = supervise::Options {
-        digest_output: request.receipt.is_some()
-            && (request.receipt_output || resolved.plan.output_limit.is_some()),
-        receipt: request.receipt.as_ref().map(|path| receipt::Request {
-            to: receipt_place(path),
-            facts: facts(request, ready),
-        }),
+        digest_output: request.receipt.is_asked_for()
+            && (request.receipt.output || resolved.plan.output_limit.is_some()),
+        receipt: asked::of_run(request, &ready.policy, ready.image.as_ref(), resolved),
         ..supervise::Options::default()
     };
-    let cidfile = Cidfile::write(request.cidfile.as_deref(), &resolved.plan.id)?;
+    let cidfile =
+        Cidfile::write(request.cidfile.as_deref(), &resolved.plan.id).map_err(recorded)?;
     if request.life.detach {
         let code = create::detach(request, ready, &options)?;
         cidfile.keep();
         return Ok(code);
     }
     if request.has_record() {
-        let (known, lock) = create::register(request, ready)?;
+        let (known, lock) = create::register(request, ready).map_err(recorded)?;
         let registry = Registry::new(&ready.data);
         let result = monitor::attend(&registry, known, lock, &resolved.plan, &options);
         return finish(request, ready, cidfile, result);
     }
-    let _volumes = ready.make_sources(request.quiet)?;
+    let _volumes = ready.make_sources(request.quiet).map_err(recorded)?;
     // Its locks are held to the end of the run.
     let mut layer = match &resolved.plan.root {
         Root::Overlay {
             upper: Upper::Directory(directory),
             ..
-        } => WritableLayer::make(directory)?,
+        } => WritableLayer::make(directory).map_err(recorded)?,
         _ => WritableLayer::default(),
     };
     options.remove.append(&mut layer.remove);
@@ -360,33 +332,6 @@ fn ending(policy: &Policy, outcome: &Outcome) -> Vec<String> {
         Reason::Exit | Reason::Signal => return Vec::new(),
     };
     vec![text]
-}
-
-fn facts(request: &Request, ready: &Ready) -> receipt::Facts {
-    let (image, policy) = (ready.image.as_ref(), &ready.policy);
-    let layers = image
-        .iter()
-        .flat_map(|image| &image.layers)
-        .filter_map(|layer| layer.diff_id);
-    receipt::Facts {
-        name: request.name.clone(),
-        labels: request.labels.iter().cloned().collect(),
-        image: Some(receipt::Image {
-            reference: request.image_name.clone(),
-            manifest: image
-                .and_then(|image| image.manifest_digest)
-                .map(|digest| digest.to_string()),
-            layers: layers.map(|digest| digest.to_string()).collect(),
-        }),
-        policy: Some(receipt::Policy {
-            name: policy.name.clone(),
-            digest: Some(policy.digest()),
-        }),
-        tier: None,
-        identity: Some(ready.resolved.identity.to_owned()),
-        warnings: ready.resolved.notes.clone(),
-        missing: Vec::new(),
-    }
 }
 
 /// The file of `--cidfile`, which goes again if no sandbox comes into being.

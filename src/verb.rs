@@ -6,11 +6,11 @@ use std::io::Write;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 
-use crate::cli::{life as cli, registry as registry_cli, render};
+use crate::cli::{life as cli, receipt as receipt_cli, registry as registry_cli, render};
 use crate::failure::{EXIT_PALISADE, Failure, reason};
 use crate::image;
 use crate::registry::{login, pull, push};
-use crate::{attach, create, doctor, life, logs, manual, policy, ps, run, volume};
+use crate::{attach, create, doctor, life, logs, manual, policy, ps, receipt, run, volume};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
 pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
@@ -33,6 +33,7 @@ pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
         Some("attach") => matched(cli::attach(), verb, args, &attach::main),
         Some("ps") => matched(cli::ps(), verb, args, &ps::main),
         Some("policy") => matched(render::policy_verb(), verb, args, &policy::main),
+        Some("receipt") => matched(receipt_cli::verb(), verb, args, &receipt::main),
         Some("doctor") => matched(render::doctor_verb(), verb, args, &doctor::main),
         Some("volume") => matched(volume::command(), verb, args, &volume::main),
         Some("completions") => {

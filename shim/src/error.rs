@@ -99,6 +99,30 @@ pub enum Error {
         /// The sandbox.
         id: String,
     },
+    /// A key for receipts is not one, or cannot be read.
+    #[error("the key {}: {why}", path.display())]
+    ReceiptKey {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A log of receipts cannot be appended to.
+    #[error("the log of receipts {}: {why}", path.display())]
+    ReceiptLog {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file that should hold receipts cannot be read.
+    #[error("read {}: {source}", path.display())]
+    ReceiptFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A directory of the sandbox could not be removed after it.
     #[error("remove {}: {source}", path.display())]
     Cleanup {
@@ -132,6 +156,16 @@ impl Error {
                 "name a file in an existing directory you can write to, or - for standard output"
                     .into(),
             ),
+            Self::ReceiptKey { .. } => Some(
+                "palisade receipt keygen FILE makes a key, and FILE.pub for those who verify; \
+                 keep it where no sandbox can read it"
+                    .into(),
+            ),
+            Self::ReceiptLog { .. } => Some(
+                "palisade receipt verify says what is wrong with a log; begin a new one with another file"
+                    .into(),
+            ),
+            Self::ReceiptFile { .. } => Some("check the path and who may read it".into()),
             Self::Cleanup { .. } => Some("remove it by hand; nothing uses it any more".into()),
             Self::State { .. } => Some("--root DIR with a directory of your own".into()),
             Self::Broken { .. } => Some("palisade rm -f ID, and make the sandbox again".into()),

@@ -7,26 +7,37 @@ use std::time::SystemTime;
 
 use palisade_runtime::Plan;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::Error;
 
 mod canonical;
 mod document;
+mod key;
+mod log;
 mod place;
+mod seal;
+mod verify;
 
 pub(crate) use document::Ending;
 use document::document;
+use key::KeyFile;
+pub use key::{PublicKey, generate};
+use log::Log;
 pub use place::Place;
+pub use verify::{Checked, Expected, read_receipts, verify};
 
 /// The schema that receipts of this version follow: docs/receipt.schema.json.
 pub const SCHEMA: &str = "palisade-receipt/1";
 
 /// A receipt that was asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     /// Where it goes.
-    pub to: To,
+    pub to: Option<To>,
+    /// A log to append it to, where it gets a place in the log's chain.
+    pub log: Option<PathBuf>,
+    /// The file of a private key to sign it with.
+    pub key: Option<PathBuf>,
     /// What only the caller knows.
     pub facts: Facts,
 }
@@ -81,11 +92,87 @@ pub struct Policy {
     pub digest: Option<String>,
 }
 
+/// A receipt that is being made: claimed before the run, written after it.
+#[derive(Debug)]
+pub(crate) struct Recorder<'r> {
+    request: &'r Request,
+    start: SystemTime,
+    place: Option<Place>,
+    log: Option<Log>,
+    key: Option<KeyFile>,
+}
+
+impl<'r> Recorder<'r> {
+    /// Opens everything that the receipt needs, so that what is wrong with it ends palisade before anything runs.
+    fn open(request: &'r Request, start: SystemTime) -> Result<Self, Error> {
+        let key = request.key.as_deref().map(KeyFile::open).transpose()?;
+        let log = request.log.as_deref().map(Log::open).transpose()?;
+        let place = request.to.as_ref().map(Place::reserve).transpose()?;
+        Ok(Self {
+            request,
+            start,
+            place,
+            log,
+            key,
+        })
+    }
+
+    /// The same for a run that is about to begin: its file says so from now on.
+    pub(crate) fn begin(
+        request: &'r Request,
+        plan: &Plan,
+        start: SystemTime,
+    ) -> Result<Self, Error> {
+        let mut recorder = Self::open(request, start)?;
+        if let Some(key) = &recorder.key {
+            key.refuse_exposed(plan)?;
+        }
+        if let Some(log) = &recorder.log {
+            log.refuse_exposed(plan)?;
+        }
+        if let Some(place) = &mut recorder.place {
+            let receipt = document(Some(plan), &request.facts, start, None);
+            let sealed = seal::seal(receipt, recorder.key.as_ref())?;
+            place.begin(&canonical::indented(&sealed))?;
+        }
+        Ok(recorder)
+    }
+
+    /// Writes the receipt, to the log first: what that adds to it is in the file too. `missing` is what `--best-effort`
+    /// went on without.
+    pub(crate) fn finish(
+        self,
+        plan: Option<&Plan>,
+        missing: &[String],
+        end: SystemTime,
+        ending: &Ending,
+    ) -> Result<(), Error> {
+        let mut facts = self.request.facts.clone();
+        facts.missing.extend_from_slice(missing);
+        let receipt = document(plan, &facts, self.start, Some((end, ending)));
+        let key = self.key.as_ref();
+        let logged = self
+            .log
+            .as_ref()
+            .map(|log| log.append(receipt.clone(), key));
+        // A log that takes no more is told, and the file has its receipt all the same.
+        let (sealed, problem) = match logged {
+            Some(Ok(sealed)) => (sealed, None),
+            Some(Err(error)) => (seal::seal(receipt, key)?, Some(error)),
+            None => (seal::seal(receipt, key)?, None),
+        };
+        if let Some(place) = self.place {
+            place.fill(&canonical::indented(&sealed))?;
+        }
+        problem.map_or(Ok(()), Err)
+    }
+}
+
 /// Writes the receipt of a run that failed before there was a Plan, such as for want of its image.
 ///
 /// # Errors
 ///
-/// [`Error::Receipt`] when it cannot be written.
+/// [`Error::Receipt`] when it cannot be written, and what is wrong with a key or a log.
 pub fn failed(
     request: &Request,
     start: SystemTime,
@@ -93,26 +180,7 @@ pub fn failed(
     error: impl Display,
 ) -> Result<(), Error> {
     let ending = Ending::failed(exit_code, error);
-    let text = text(
-        None,
-        &request.facts,
-        start,
-        Some((SystemTime::now(), &ending)),
-    );
-    Place::reserve(&request.to)?.fill(&text)
-}
-
-/// The receipt as JSON text with a final newline.
-pub(crate) fn text(
-    plan: Option<&Plan>,
-    facts: &Facts,
-    start: SystemTime,
-    end: Option<(SystemTime, &Ending)>,
-) -> String {
-    let mut receipt = document(plan, facts, start, end);
-    let digest = canonical::digest(&receipt);
-    receipt["digest"] = Value::from(digest);
-    format!("{receipt:#}\n")
+    Recorder::open(request, start)?.finish(None, &[], SystemTime::now(), &ending)
 }
 
 #[cfg(test)]
@@ -121,15 +189,15 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::{Facts, Request, To, failed};
+    use super::{Request, To, failed};
 
     #[test]
     fn a_run_that_never_had_a_plan_leaves_a_receipt_with_its_reason() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("receipt.json");
         let request = Request {
-            to: To::File(path.clone()),
-            facts: Facts::default(),
+            to: Some(To::File(path.clone())),
+            ..Request::default()
         };
         failed(
             &request,

@@ -18,7 +18,7 @@ use crate::console::{self, Console};
 use crate::meter::{Gauge, Meter, Stream};
 use crate::monitor::{Desk, Order};
 use crate::outcome::{Circumstances, Limit, Outcome, classify};
-use crate::receipt::{self, Ending};
+use crate::receipt::{self, Ending, Recorder};
 use crate::relay::{Flow, Relay};
 use crate::signals::{Signals, stop_here, terminates};
 use crate::stdio::{Caller, Streams};
@@ -52,11 +52,11 @@ pub(crate) fn run_at(
     options: &Options,
     desk: Option<&mut Desk>,
 ) -> Result<Outcome, Error> {
-    let receipt = match &options.receipt {
-        Some(request) => Some((request, receipt::Place::reserve(&request.to)?)),
+    let start = SystemTime::now();
+    let recorder = match &options.receipt {
+        Some(request) => Some(Recorder::begin(request, plan, start)?),
         None => None,
     };
-    let start = SystemTime::now();
     let clock = Instant::now();
     let mut result = attend(plan, options, desk);
     let duration = clock.elapsed();
@@ -88,18 +88,12 @@ pub(crate) fn run_at(
             problems: Vec::new(),
         }
     });
-    if let Some((request, place)) = receipt {
-        let ending = match &result {
-            Ok(outcome) => Ending::ran(outcome),
-            Err(error) => Ending::failed(error.exit_code(), error),
+    if let Some(recorder) = recorder {
+        let (ending, missing) = match &result {
+            Ok(outcome) => (Ending::ran(outcome), outcome.missing.as_slice()),
+            Err(error) => (Ending::failed(error.exit_code(), error), &[][..]),
         };
-        let mut facts = request.facts.clone();
-        if let Ok(outcome) = &result {
-            facts.missing.extend_from_slice(&outcome.missing);
-        }
-        let end = Some((start + duration, &ending));
-        let text = receipt::text(Some(plan), &facts, start, end);
-        if let Err(error) = place.fill(&text) {
+        if let Err(error) = recorder.finish(Some(plan), missing, start + duration, &ending) {
             problems.push(error);
         }
     }
@@ -158,8 +152,7 @@ fn attend(plan: &Plan, options: &Options, mut desk: Option<&mut Desk>) -> Result
         Streams::prepare(plan, caller, gauge.as_ref())?
     };
     let signals = Signals::block()?;
-    let record = desk.as_ref().map(|desk| desk.exit_file()).transpose()?;
-    let sandbox = palisade_runtime::launch_recorded(plan, streams.handed, record)?;
+    let sandbox = palisade_runtime::launch(plan, streams.handed)?;
     let mut supervisor = Supervisor {
         plan,
         caller,
@@ -291,19 +284,13 @@ impl Supervisor<'_> {
             desk.interest(&mut fds);
         }
         loop {
-            let desk = self.desk.as_ref().and_then(|desk| desk.next());
-            let next = self.next.map(Act::at).into_iter().chain(desk).min();
-            let next = next.map(timeout);
+            let next = self.next.map(|next| timeout(next.at()));
             let quiet = (!self.settled.get()).then(|| PollTimeout::from(1000_u16));
             let first = next.into_iter().chain(quiet).min();
             match poll(&mut fds, first.unwrap_or(PollTimeout::NONE)) {
                 Err(Errno::EINTR) => continue,
                 Ok(0) if first == quiet => {
-                    if self.desk.is_some() {
-                        palisade_runtime::detach::release_memory();
-                    } else {
-                        palisade_runtime::release_program();
-                    }
+                    palisade_runtime::release_program();
                     self.settled.set(true);
                 }
                 other => drop(other.map_err(Error::system("wait for the sandbox"))?),
@@ -323,8 +310,7 @@ impl Supervisor<'_> {
             if fds[relays.clone()].iter().any(|fd| !came(fd).is_empty()) {
                 return Ok(Event::Flow);
             }
-            let due = desk.is_some_and(|at| at <= Instant::now());
-            if due || fds[own..].iter().any(|fd| !came(fd).is_empty()) {
+            if fds[own..].iter().any(|fd| !came(fd).is_empty()) {
                 return Ok(Event::Desk);
             }
             if !came(&fds[0]).is_empty() {

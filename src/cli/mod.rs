@@ -2,6 +2,7 @@
 
 pub mod life;
 pub mod options;
+pub mod receipt;
 pub mod registry;
 pub mod render;
 pub mod run;

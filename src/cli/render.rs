@@ -53,6 +53,7 @@ pub fn tree() -> Command {
         .subcommand(create_verb())
         .subcommands(life::verbs())
         .subcommand(policy_verb())
+        .subcommand(super::receipt::verb())
         .subcommand(doctor_verb())
         .subcommand(crate::volume::command())
         .subcommands(crate::image::verbs())

@@ -6,6 +6,7 @@ mod life;
 mod limits;
 mod mounts;
 mod protection;
+mod receipt;
 mod text;
 
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ pub use life::Life;
 pub use limits::{Limits, Pids, Swap};
 pub use mounts::{Bind, Mount, Tmpfs, Volume, sandbox_path};
 pub use protection::{Protection, Seccomp};
+pub use receipt::Receipt;
 pub use text::{sandbox_name, signal, stop_timeout};
 
 use crate::caller::Caller;
@@ -88,10 +90,8 @@ pub struct Request {
     pub annotations: Vec<(String, String)>,
     /// `--cidfile`.
     pub cidfile: Option<PathBuf>,
-    /// `--receipt`: a path, or `-`.
-    pub receipt: Option<PathBuf>,
-    /// `--receipt-output`.
-    pub receipt_output: bool,
+    /// `--receipt` and what belongs to it.
+    pub receipt: Receipt,
     /// What concerns a sandbox that lives on.
     pub life: Life,
     /// `--dry-run`.
@@ -204,14 +204,13 @@ impl Request {
             labels: each(arguments.label, |v| text::pair("--label", v))?,
             annotations: each(arguments.annotation, |v| text::pair("--annotation", v))?,
             cidfile: arguments.cidfile.map(|path| caller.absolute(path.as_ref())),
-            receipt: arguments.receipt.map(|path| {
-                if path == "-" {
-                    path.into()
-                } else {
-                    caller.absolute(path.as_ref())
-                }
-            }),
-            receipt_output: arguments.receipt_output,
+            receipt: Receipt::understand(
+                arguments.receipt,
+                arguments.receipt_log,
+                arguments.receipt_key,
+                arguments.receipt_output,
+                caller,
+            )?,
             life,
             dry_run: arguments.dry_run,
             root: arguments.root.map(|path| caller.absolute(path.as_ref())),

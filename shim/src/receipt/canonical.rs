@@ -8,7 +8,15 @@ use sha2::{Digest, Sha256};
 /// Its numbers must be whole: a receipt has no others, and this writes them with all their digits.
 pub fn text(value: &Value) -> String {
     let mut text = String::new();
-    write(value, &mut text);
+    write(value, &mut text, None);
+    text
+}
+
+/// The same for people: two spaces a level, and a newline at the end.
+pub fn indented(value: &Value) -> String {
+    let mut text = String::new();
+    write(value, &mut text, Some(0));
+    text.push('\n');
     text
 }
 
@@ -27,32 +35,46 @@ pub fn written(hash: [u8; 32]) -> String {
     text
 }
 
-fn write(value: &Value, text: &mut String) {
+/// Writes a value that stands at this depth, or without space where there is none.
+fn write(value: &Value, text: &mut String, depth: Option<usize>) {
+    let inner = depth.map(|depth| depth + 1);
     match value {
-        Value::Array(items) => {
+        Value::Array(items) if !items.is_empty() => {
             text.push('[');
             for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                write(item, text);
+                separate(text, index, inner);
+                write(item, text, inner);
             }
+            line(text, depth);
             text.push(']');
         }
-        Value::Object(map) => {
+        Value::Object(map) if !map.is_empty() => {
             text.push('{');
             for (index, (key, item)) in sorted(map).into_iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
+                separate(text, index, inner);
                 // As text, serde_json escapes exactly what RFC 8785 says.
                 text.push_str(&Value::from(key).to_string());
-                text.push(':');
-                write(item, text);
+                text.push_str(if inner.is_some() { ": " } else { ":" });
+                write(item, text, inner);
             }
+            line(text, depth);
             text.push('}');
         }
         plain => text.push_str(&plain.to_string()),
+    }
+}
+
+fn separate(text: &mut String, index: usize, depth: Option<usize>) {
+    if index > 0 {
+        text.push(',');
+    }
+    line(text, depth);
+}
+
+fn line(text: &mut String, depth: Option<usize>) {
+    if let Some(depth) = depth {
+        text.push('\n');
+        text.extend(std::iter::repeat_n("  ", depth));
     }
 }
 
@@ -66,7 +88,7 @@ fn sorted(map: &Map<String, Value>) -> Vec<(&str, &Value)> {
 mod tests {
     use serde_json::json;
 
-    use super::{digest, text};
+    use super::{digest, indented, text};
 
     #[test]
     fn keys_are_sorted_by_their_utf16_units_at_every_level() {
@@ -87,6 +109,13 @@ mod tests {
             text(&value),
             "\"\\b\\t\\n\\f\\r\\\"\\\\/\\u0000\\u001f\u{7f}\u{20ac}\""
         );
+    }
+
+    #[test]
+    fn for_people_there_is_a_line_for_each_value() {
+        let value = json!({"b": [1, {}], "a": {"c": []}});
+        let expected = "{\n  \"a\": {\n    \"c\": []\n  },\n  \"b\": [\n    1,\n    {}\n  ]\n}\n";
+        assert_eq!(indented(&value), expected);
     }
 
     #[test]

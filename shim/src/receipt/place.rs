@@ -1,17 +1,21 @@
 //! The file a receipt ends up in: claimed before the command runs, filled in one step after it.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::process;
 
-use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
 use nix::libc;
-use nix::unistd::linkat;
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use super::To;
+use super::log::whole;
 use crate::Error;
 
 /// Where a receipt will be written, known to be possible.
@@ -26,17 +30,28 @@ enum Kind {
         file: File,
         path: PathBuf,
     },
-    /// A file without a name yet (open(2), `O_TMPFILE`): a palisade that is killed leaves nothing.
-    Unnamed {
-        file: File,
-        path: PathBuf,
-    },
-    /// A file beside `path`, where the file system knows none without a name.
-    Beside {
-        file: File,
-        beside: PathBuf,
-        path: PathBuf,
-    },
+    /// Replaced in one step.
+    Replaced(Replaced),
+}
+
+/// A name in a directory that was opened once: a command that may write there cannot lead the receipt elsewhere later.
+#[derive(Debug)]
+struct Replaced {
+    directory: OwnedFd,
+    name: OsString,
+    path: PathBuf,
+    /// Made when the place was claimed, for the first text.
+    fresh: Option<Fresh>,
+    /// What has the name now, locked as long as this palisade lives.
+    begun: Option<File>,
+}
+
+/// A new file that nobody sees yet.
+#[derive(Debug)]
+struct Fresh {
+    file: File,
+    /// Its name, where the file system knows no file without one (open(2), `O_TMPFILE`).
+    name: Option<OsString>,
 }
 
 impl Place {
@@ -52,6 +67,21 @@ impl Place {
         reserve(path)
             .map(Self)
             .map_err(|source| failed(path, source))
+    }
+
+    /// Puts the receipt of a run that is about to begin there, locked until this palisade ends. What is no file of its
+    /// own has to wait for the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Receipt`]; what was at the path before is then still there.
+    pub fn begin(&mut self, text: &str) -> Result<(), Error> {
+        match &mut self.0 {
+            Kind::Stdout | Kind::Open { .. } => Ok(()),
+            Kind::Replaced(replaced) => replaced
+                .put(text, true)
+                .map_err(|source| failed(&replaced.path, source)),
+        }
     }
 
     /// Writes the receipt and gives it its name.
@@ -71,32 +101,87 @@ impl Place {
             Kind::Open { mut file, path } => file
                 .write_all(text.as_bytes())
                 .map_err(|source| failed(&path, source)),
-            Kind::Unnamed { mut file, path } => {
-                let beside = beside(&path);
-                let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
-                file.write_all(text.as_bytes())
-                    .and_then(|()| {
-                        linkat(
-                            AT_FDCWD,
-                            handle.as_str(),
-                            AT_FDCWD,
-                            &beside,
-                            AtFlags::AT_SYMLINK_FOLLOW,
-                        )
-                        .map_err(io::Error::from)
-                    })
-                    .and_then(|()| rename(&beside, &path))
-                    .map_err(|source| failed(&path, source))
+            Kind::Replaced(mut replaced) => replaced
+                .put(text, false)
+                .map_err(|source| failed(&replaced.path, source)),
+        }
+    }
+}
+
+impl Replaced {
+    fn put(&mut self, text: &str, begun: bool) -> io::Result<()> {
+        let fresh = match self.fresh.take() {
+            Some(fresh) => fresh,
+            None => Fresh::make(&self.directory, &self.name)?,
+        };
+        let written = (&fresh.file).write_all(text.as_bytes());
+        if begun {
+            // Before it can be seen. A file system without locks cannot tell a killed run from one that goes on.
+            let _ = fcntl(&fresh.file, FcntlArg::F_OFD_SETLK(&whole(libc::F_WRLCK)));
+        }
+        let file = written.and_then(|()| fresh.publish(&self.directory, &self.name))?;
+        self.begun = begun.then_some(file);
+        Ok(())
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        if let Some(fresh) = self.fresh.take() {
+            fresh.discard(&self.directory);
+        }
+    }
+}
+
+impl Fresh {
+    fn make(directory: &OwnedFd, beside: &OsStr) -> io::Result<Self> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(0o644);
+        match openat(directory, ".", flags | OFlag::O_TMPFILE, mode) {
+            Ok(file) => Ok(Self {
+                file: file.into(),
+                name: None,
+            }),
+            // EISDIR is how kernels and file systems without O_TMPFILE may put it.
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR) => {
+                let name = unused(beside);
+                let flags = flags | OFlag::O_CREAT | OFlag::O_EXCL;
+                let file = openat(directory, name.as_os_str(), flags, mode)?.into();
+                Ok(Self {
+                    file,
+                    name: Some(name),
+                })
             }
-            Kind::Beside {
-                mut file,
-                beside,
-                path,
-            } => file
-                .write_all(text.as_bytes())
-                .and_then(|()| rename(&beside, &path))
-                .inspect_err(|_| drop(fs::remove_file(&beside)))
-                .map_err(|source| failed(&path, source)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Gives it `name`, in place of what has that.
+    fn publish(mut self, directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
+        if self.name.is_none() {
+            let beside = unused(name);
+            let handle = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let follow = AtFlags::AT_SYMLINK_FOLLOW;
+            linkat(
+                AT_FDCWD,
+                handle.as_str(),
+                directory,
+                beside.as_os_str(),
+                follow,
+            )?;
+            self.name = Some(beside);
+        }
+        let beside = self.name.clone().unwrap_or_default();
+        if let Err(errno) = renameat(directory, beside.as_os_str(), directory, name) {
+            self.discard(directory);
+            return Err(errno.into());
+        }
+        Ok(self.file)
+    }
+
+    fn discard(self, directory: &OwnedFd) {
+        if let Some(name) = &self.name {
+            let _ = unlinkat(directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
     }
 }
@@ -115,32 +200,20 @@ fn reserve(path: &Path) -> io::Result<Kind> {
             });
         }
     }
-    let unnamed = File::options()
-        .write(true)
-        .custom_flags(libc::O_TMPFILE)
-        .mode(0o644)
-        .open(directory(path));
-    match unnamed {
-        Ok(file) => Ok(Kind::Unnamed {
-            file,
-            path: path.into(),
-        }),
-        // EISDIR is how kernels and file systems without O_TMPFILE may put it.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
-            let beside = beside(path);
-            let file = File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o644)
-                .open(&beside)?;
-            Ok(Kind::Beside {
-                file,
-                beside,
-                path: path.into(),
-            })
-        }
-        Err(error) => Err(error),
-    }
+    let name = path
+        .file_name()
+        .ok_or(io::ErrorKind::IsADirectory)?
+        .to_owned();
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = nix::fcntl::open(directory(path), flags, Mode::empty())?;
+    let fresh = Fresh::make(&directory, &name)?;
+    Ok(Kind::Replaced(Replaced {
+        directory,
+        name,
+        path: path.into(),
+        fresh: Some(fresh),
+        begun: None,
+    }))
 }
 
 fn directory(path: &Path) -> &Path {
@@ -150,16 +223,12 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-/// A name in the same directory that no other palisade running now takes.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", process::id()));
-    directory(path).join(name)
-}
-
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to).inspect_err(|_| drop(fs::remove_file(from)))
+/// A hidden name in the same directory that nobody can foresee.
+fn unused(beside: &OsStr) -> OsString {
+    let mut name = OsString::from(".");
+    name.push(beside);
+    name.push(format!(".{:016x}", RandomState::new().hash_one(0)));
+    name
 }
 
 fn failed(path: &Path, source: io::Error) -> Error {
@@ -177,6 +246,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::{Place, To};
+    use crate::receipt::log::is_locked;
 
     fn entries(directory: &tempfile::TempDir) -> Vec<PathBuf> {
         fs::read_dir(directory.path())
@@ -195,6 +265,42 @@ mod tests {
         place.fill("new").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(entries(&directory), [path]);
+    }
+
+    #[test]
+    fn a_receipt_that_was_begun_is_locked_until_its_palisade_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("receipt.json");
+        let mut place = Place::reserve(&To::File(path.clone())).unwrap();
+        place.begin("begun").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "begun");
+        let begun = fs::File::open(&path).unwrap();
+        assert!(is_locked(&begun));
+        place.fill("ended").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "ended");
+        assert!(!is_locked(&begun));
+        assert!(!is_locked(fs::File::open(&path).unwrap()));
+        assert_eq!(entries(&directory), [path]);
+    }
+
+    #[test]
+    fn a_link_put_in_the_way_of_the_directory_does_not_lead_the_receipt_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let (inner, moved) = (
+            directory.path().join("inner"),
+            directory.path().join("moved"),
+        );
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::create_dir(&inner).unwrap();
+        let place = Place::reserve(&To::File(inner.join("receipt.json"))).unwrap();
+        fs::rename(&inner, &moved).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), &inner).unwrap();
+        place.fill("{}").unwrap();
+        assert!(entries(&elsewhere).is_empty());
+        assert_eq!(
+            fs::read_to_string(moved.join("receipt.json")).unwrap(),
+            "{}"
+        );
     }
 
     #[test]
