@@ -30,6 +30,8 @@ pub(crate) struct Init<'a> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) control: OwnedFd,
     pub(crate) stdio: Stdio,
+    /// Where the command's wait status is written as well, for when the supervisor is killed before it reads it.
+    pub(crate) record: Option<OwnedFd>,
     /// A slot for each mount whose descriptor later steps need.
     pub(crate) made: Vec<Option<OwnedFd>>,
     /// A slot for each tree that the supervisor opens: those of the root first, then those of the mounts.
@@ -69,13 +71,14 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     if command.record.kind != Kind::Started {
         sys::exit_now(125);
     }
-    let door = Door::new(init.prepared, inside, init.stack);
+    let record = init.record.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+    let door = Door::new(init.prepared, inside, std::mem::take(&mut init.stack));
     // Nothing of the host and no end of a pipe stays open here: a reader of the command's output sees its end.
     let _ = match &door {
-        Some(door) => door.close_all_but(init.control.as_fd()),
-        None => sys::close_all_but(&mut [control]),
+        Some(door) => door.close_all_but(init.control.as_fd(), record),
+        None => sys::close_all_but(&mut [control, record]),
     };
-    supervise(init.control.as_fd(), command.pid, door, init.prepared)
+    supervise(&init, command.pid, door)
 }
 
 /// What the finished sandbox's commands are started with.
@@ -407,18 +410,18 @@ fn stay_bound_to_supervisor(control: BorrowedFd<'_>) -> Result<(), Failure<'stat
 
 /// Reaps what ends and passes on every signal, until the command ends. Then PID 1 ends, and the kernel with it
 /// everything that is left in the sandbox (pid_namespaces(7)).
-fn supervise(
-    control: BorrowedFd<'_>,
-    command: i32,
-    mut door: Option<Door<'_>>,
-    prepared: &Prepared,
-) -> ! {
+fn supervise(init: &Init<'_>, command: i32, mut door: Option<Door<'_>>) -> ! {
+    let (control, prepared) = (init.control.as_fd(), init.prepared);
     let mut patience = Some(sys::SHORT_LIFE);
     loop {
         // Before waiting for a signal: a child may have ended before the first wait.
         loop {
             match sys::wait4(-1, libc::WNOHANG) {
                 Ok(Some((pid, status, _))) if pid == command => {
+                    if let Some(record) = &init.record {
+                        // A full disk: then the supervisor alone knows.
+                        let _ = nix::unistd::write(record, &status.to_ne_bytes());
+                    }
                     let mut full = [0; control::TEXT];
                     let full = if status == 0 {
                         &[]

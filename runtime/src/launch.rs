@@ -30,6 +30,19 @@ const STACK: usize = 120 * 1024;
 /// # Errors
 /// What could not be prepared. Failures of the set-up inside come from [`Sandbox::event`].
 pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
+    launch_recorded(plan, stdio, None)
+}
+
+/// The same, where PID 1 also writes the command's wait status (four bytes, native order) to a file, so that it is known
+/// even if the supervisor is killed before it can read it.
+///
+/// # Errors
+/// As for [`launch`].
+pub fn launch_recorded(
+    plan: &Plan,
+    stdio: Stdio,
+    record: Option<OwnedFd>,
+) -> Result<Sandbox, Error> {
     let mut prepared = Prepared::new(plan)?;
     check_numbers(&stdio)?;
     let (control, child_control) = socketpair(
@@ -56,6 +69,7 @@ pub fn launch(plan: &Plan, stdio: Stdio) -> Result<Sandbox, Error> {
     let mut init = Init {
         control: child_control,
         stdio,
+        record,
         made: prepared.mounts.iter().map(|_| None).collect(),
         trees: tree_requests(&prepared).iter().map(|_| None).collect(),
         stack: vec![0; STACK],

@@ -34,7 +34,7 @@ pub use error::Error;
 pub use idmap::helper;
 pub use join::joined::{JoinEvent, Joined};
 pub use join::request::{JoinCommand, User};
-pub use launch::launch;
+pub use launch::{launch, launch_recorded};
 pub use plan::{File, Plan, Root, Scratch, Upper};
 pub use sandbox::{Event, Exit, Protections, Sandbox, Stdio, Usage};
 pub use sys::{begin, release_program};

@@ -7,6 +7,7 @@
 mod cleanup;
 mod console;
 mod error;
+mod health;
 pub mod joined;
 pub mod log;
 mod meter;

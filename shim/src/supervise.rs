@@ -152,7 +152,8 @@ fn attend(plan: &Plan, options: &Options, mut desk: Option<&mut Desk>) -> Result
         Streams::prepare(plan, caller, gauge.as_ref())?
     };
     let signals = Signals::block()?;
-    let sandbox = palisade_runtime::launch(plan, streams.handed)?;
+    let record = desk.as_ref().map(|desk| desk.exit_file()).transpose()?;
+    let sandbox = palisade_runtime::launch_recorded(plan, streams.handed, record)?;
     let mut supervisor = Supervisor {
         plan,
         caller,
@@ -284,13 +285,19 @@ impl Supervisor<'_> {
             desk.interest(&mut fds);
         }
         loop {
-            let next = self.next.map(|next| timeout(next.at()));
+            let desk = self.desk.as_ref().and_then(|desk| desk.next());
+            let next = self.next.map(Act::at).into_iter().chain(desk).min();
+            let next = next.map(timeout);
             let quiet = (!self.settled.get()).then(|| PollTimeout::from(1000_u16));
             let first = next.into_iter().chain(quiet).min();
             match poll(&mut fds, first.unwrap_or(PollTimeout::NONE)) {
                 Err(Errno::EINTR) => continue,
                 Ok(0) if first == quiet => {
-                    palisade_runtime::release_program();
+                    if self.desk.is_some() {
+                        palisade_runtime::detach::release_memory();
+                    } else {
+                        palisade_runtime::release_program();
+                    }
                     self.settled.set(true);
                 }
                 other => drop(other.map_err(Error::system("wait for the sandbox"))?),
@@ -310,7 +317,8 @@ impl Supervisor<'_> {
             if fds[relays.clone()].iter().any(|fd| !came(fd).is_empty()) {
                 return Ok(Event::Flow);
             }
-            if fds[own..].iter().any(|fd| !came(fd).is_empty()) {
+            let due = desk.is_some_and(|at| at <= Instant::now());
+            if due || fds[own..].iter().any(|fd| !came(fd).is_empty()) {
                 return Ok(Event::Desk);
             }
             if !came(&fds[0]).is_empty() {

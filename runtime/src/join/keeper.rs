@@ -4,7 +4,7 @@
 //! more than one), no_new_privs, and it is not dumpable. Unlike PID 1 it may allocate: its one thread is the only user
 //! of its memory.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::dir::Dir;
@@ -50,7 +50,7 @@ impl<'a> Door<'a> {
     }
 
     /// Closes every other descriptor.
-    pub(crate) fn close_all_but(&self, more: BorrowedFd<'_>) -> nix::Result<()> {
+    pub(crate) fn close_all_but(&self, more: BorrowedFd<'_>, record: RawFd) -> nix::Result<()> {
         let number = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         sys::close_all_but(&mut [
             number(&self.inside.proc),
@@ -58,6 +58,7 @@ impl<'a> Door<'a> {
             number(&self.inside.ruleset),
             self.signals.as_fd().as_raw_fd(),
             more.as_raw_fd(),
+            record,
         ])
     }
 
@@ -109,7 +110,7 @@ impl<'a> Door<'a> {
     /// The whole life of a keeper.
     fn live(&mut self, connection: OwnedFd) -> ! {
         let kept = self
-            .close_all_but(connection.as_fd())
+            .close_all_but(connection.as_fd(), -1)
             .or_fail(Step::Stdio, c"(close the rest)")
             .map_err(Refusal::from)
             .and_then(|()| self.start(connection.as_fd()));

@@ -1,5 +1,6 @@
 //! What a monitor attends to beside its sandbox: requests on its socket, the log, the sandbox's record.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use super::ready::Ready;
 use super::request::{Answer, Request};
 use super::socket;
 use crate::Error;
+use crate::health::Checks;
 use crate::log::{self, Stream};
 use crate::meter::{Gauge, Meter};
 use crate::outcome::Outcome;
@@ -44,6 +46,9 @@ pub struct Desk {
     /// What counts what the command writes, where that is limited.
     meters: [Option<Rc<Meter>>; 2],
     buffer: Vec<u8>,
+    checks: Option<Checks>,
+    /// When its time to live is over.
+    expires: Option<Instant>,
 }
 
 /// Somebody who is connected.
@@ -85,6 +90,10 @@ impl Desk {
                 source,
             })?)
         };
+        // The clock that timers go by is not the one that the record has.
+        let left = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
+        let expires = known.config.expires;
+        let expires = expires.and_then(|at| Instant::now().checked_add(left(at)));
         Ok(Self {
             registry,
             known,
@@ -97,6 +106,8 @@ impl Desk {
             input: None,
             meters: [None, None],
             buffer: Vec::new(),
+            checks: None,
+            expires,
         })
     }
 
@@ -149,6 +160,17 @@ impl Desk {
         })
     }
 
+    /// Where PID 1 writes how the command ended; what an earlier run wrote goes.
+    pub fn exit_file(&self) -> Result<OwnedFd, Error> {
+        let path = self.known.entry.directory.join("exit");
+        let file = File::create(&path).map_err(|source| Error::State {
+            action: "make",
+            path,
+            source,
+        })?;
+        Ok(file.into())
+    }
+
     /// The command's terminal is there.
     pub fn terminal(
         &mut self,
@@ -174,6 +196,11 @@ impl Desk {
             restarts: before.restarts,
             ..State::default()
         };
+        self.checks = self.known.config.health.clone().map(|how| {
+            // A broken file of old checks is no reason not to check.
+            Checks::new(how, self.known.entry.checks().unwrap_or_default())
+        });
+        self.known.state.health = self.checks.as_ref().map(|checks| checks.healthiness);
         self.save()?;
         self.record("start", &[]);
         if let Some(ready) = self.ready.take() {
@@ -193,12 +220,51 @@ impl Desk {
         if self.clients.len() < CLIENTS {
             wait(&self.listener);
         }
+        if let Some(checks) = &self.checks {
+            checks.interest(fds);
+        }
+    }
+
+    /// When something is to be done, whether or not a descriptor is ready.
+    pub fn next(&self) -> Option<Instant> {
+        let check = self.checks.as_ref().and_then(Checks::next);
+        check.into_iter().chain(self.expires).min()
+    }
+
+    /// Begins checks that are due, takes note of what they say, and ends a sandbox whose time is over.
+    fn keep_time(&mut self, orders: &mut Vec<Order>) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.expires.take_if(|at| *at <= now).is_some() {
+            self.known.state.stopped = true;
+            let config = &self.known.config;
+            orders.push(Order::Stop(config.stop_signal, config.stop_timeout));
+        }
+        let Some(checks) = &mut self.checks else {
+            return Ok(());
+        };
+        let mut changed = checks.turn();
+        let before = self.known.state.health;
+        let kept = checks.last.len();
+        orders.extend(checks.begin().map(Order::Admit));
+        changed |= checks.last.len() != kept;
+        if !changed {
+            return Ok(());
+        }
+        let after = checks.healthiness;
+        self.known.entry.set_checks(&checks.last)?;
+        self.known.state.health = Some(after);
+        self.save()?;
+        if before.map(|health| health.verdict) != Some(after.verdict) {
+            self.record(&format!("health_status: {}", after.verdict.word()), &[]);
+        }
+        Ok(())
     }
 
     /// Does what can be done now without waiting; what it means for the sandbox is the caller's to do.
     pub fn turn(&mut self) -> Result<Vec<Order>, Error> {
         self.read_output();
         let mut orders = Vec::new();
+        self.keep_time(&mut orders)?;
         while self.clients.len() < CLIENTS {
             let accepted = socket::accept(self.listener.as_fd()).map_err(io_error("accept"))?;
             let Some(connection) = accepted else { break };
@@ -340,6 +406,7 @@ impl Desk {
         self.sources = [None, None];
         self.input = None;
         self.buffer = Vec::new();
+        self.checks = None;
     }
 
     /// Nothing of the sandbox is left: says so to the record and to whoever waits.

@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use palisade_runtime::Plan;
-use palisade_runtime::detach::{Side, detach, exit_now, release_memory};
+use palisade_runtime::detach::{Side, detach, exit_now};
 
 pub use attach::{Attachment, Left};
 pub use client::Client;
@@ -89,7 +89,6 @@ fn watch(mut desk: Desk, plan: &Plan, options: &Options) -> u8 {
     let once = Options::default();
     let mut options = options;
     loop {
-        release_memory();
         let begun = Instant::now();
         let result = supervise::run_at(plan, options, Some(&mut desk));
         // A receipt is of the first run.
@@ -114,7 +113,7 @@ fn watch(mut desk: Desk, plan: &Plan, options: &Options) -> u8 {
             state.restarts,
             state.stopped,
         );
-        if !again || desk.is_expired() {
+        if !again || desk.known.config.is_expired() {
             break;
         }
         let pause = backoff.next(begun.elapsed());
@@ -143,14 +142,9 @@ impl Desk {
         Ok(!stopped)
     }
 
-    fn is_expired(&self) -> bool {
-        let expires = self.known.config.expires;
-        expires.is_some_and(|at| at <= std::time::SystemTime::now())
-    }
-
     /// Puts the sandbox away after its last end: removed where that was asked for.
     fn leave(self) -> Result<(), Error> {
-        if self.known.config.auto_remove || self.is_expired() {
+        if self.known.config.auto_remove || self.known.config.is_expired() {
             return self.registry.remove(&self.known.entry, &self.lock);
         }
         let _ = std::fs::remove_file(self.known.entry.directory.join("control"));

@@ -171,6 +171,13 @@ impl Default for LogOptions {
     }
 }
 
+impl Config {
+    /// Whether its time to live is over.
+    pub fn is_expired(&self) -> bool {
+        self.expires.is_some_and(|at| at <= SystemTime::now())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -1,0 +1,100 @@
+//! What is left when a process of palisade's is killed, and what is said about it.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::remains::cgroups_of;
+use crate::rig::{end, processes_with};
+use crate::sandbox::Sandboxes;
+
+/// A process that is not the test's child, to be waited for.
+struct Other(OwnedFd);
+
+impl Other {
+    fn open(pid: Pid) -> Self {
+        let pid = rustix::process::Pid::from_raw(pid.as_raw()).unwrap();
+        let flags = rustix::process::PidfdFlags::empty();
+        Self(rustix::process::pidfd_open(pid, flags).unwrap())
+    }
+
+    fn wait(&self) {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(
+            poll(&mut fds, PollTimeout::from(60_000_u16)),
+            Ok(1),
+            "it never ends"
+        );
+    }
+}
+
+#[test]
+fn a_sandbox_whose_monitor_was_killed_is_dead_and_nothing_of_it_runs() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--name", "web"], "exec sleep 1000");
+    let follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
+    let pid_1 = Other::open(boxes.process(&id, "pid"));
+    kill(boxes.process(&id, "monitor"), Signal::SIGKILL).unwrap();
+    // Ends with the monitor, as its connection does.
+    end(follower);
+    pid_1.wait();
+    assert_eq!(boxes.states(), ["web dead"]);
+    assert_eq!(boxes.says(&["wait", "web"]), "137");
+    assert!(processes_with(&boxes.rig.mark()).is_empty());
+    boxes.says(&["start", "web"]);
+    assert_eq!(boxes.states(), ["web running"]);
+    boxes.says(&["rm", "-f", "web"]);
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+    assert!(cgroups_of(&id).is_empty());
+}
+
+#[test]
+fn a_sandbox_that_goes_with_its_end_goes_when_its_monitor_was_killed_too() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--rm", "--read-only=false"], "exec sleep 1000");
+    let monitor = Other::open(boxes.process(&id, "monitor"));
+    kill(boxes.process(&id, "monitor"), Signal::SIGKILL).unwrap();
+    monitor.wait();
+    assert!(boxes.states().is_empty());
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+}
+
+#[test]
+fn the_end_of_pid_1_is_an_exit_like_any_other() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--name", "web"], "exec sleep 1000");
+    kill(boxes.process(&id, "pid"), Signal::SIGKILL).unwrap();
+    assert_eq!(boxes.says(&["wait", "web"]), "137");
+    assert_eq!(boxes.says(&["ps", "-q"]), "");
+}
+
+#[test]
+fn an_exit_is_kept_though_the_monitor_is_killed_before_it_hears_of_it() {
+    let boxes = Sandboxes::new();
+    let workspace = boxes.rig.path("workspace");
+    let volume = format!("{}:/workspace", workspace.display());
+    let script = "while [ ! -e /workspace/go ]; do sleep 0.02; done; exit 42";
+    let id = boxes.detached(&["--name", "web", "-v", &volume], script);
+    let monitor = boxes.process(&id, "monitor");
+    let over = Other::open(monitor);
+    // It hears nothing from now on.
+    kill(monitor, Signal::SIGSTOP).unwrap();
+    let record = boxes.rig.path("store/sandboxes").join(&id).join("exit");
+    let inotify = Inotify::init(InitFlags::empty()).unwrap();
+    inotify
+        .add_watch(&record, AddWatchFlags::IN_MODIFY)
+        .unwrap();
+    fs::write(workspace.join("go"), "").unwrap();
+    inotify.read_events().unwrap();
+    kill(monitor, Signal::SIGKILL).unwrap();
+    over.wait();
+    assert_eq!(
+        boxes.says(&["ps", "-a", "--format", "{{.State}}"]),
+        "exited"
+    );
+    assert_eq!(boxes.says(&["wait", "web"]), "42");
+}

@@ -1,0 +1,259 @@
+//! From `run -d` or `create` to `rm`.
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use crate::rig::{assert_code, describe, end, processes_with, text};
+use crate::sandbox::Sandboxes;
+
+/// Waits in a loop that SIGTERM ends, and says so.
+const POLITE: &str = "trap 'echo asked; exit 7' TERM; echo up; while :; do sleep 0.05; done";
+
+#[test]
+fn a_detached_sandbox_runs_on_until_it_is_stopped_and_its_exit_code_is_kept() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--name", "web"], POLITE);
+    assert_eq!(boxes.states(), ["web running"]);
+    let mut follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
+    let mut said = [0; 3];
+    follower
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut said)
+        .unwrap();
+    assert_eq!(&said, b"up\n");
+    assert_eq!(boxes.says(&["stop", "web"]), "web");
+    assert_eq!(boxes.states(), ["web exited"]);
+    assert_eq!(boxes.says(&["wait", &id[..12]]), "7");
+    // The follower has seen the end.
+    let output = end(follower);
+    assert_eq!(text(&output.stdout), "asked\n", "{}", describe(&output));
+    assert_eq!(boxes.says(&["rm", "web"]), "web");
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+    assert!(processes_with(&boxes.rig.mark()).is_empty());
+}
+
+#[test]
+fn a_sandbox_that_takes_no_notice_is_killed_after_its_time() {
+    let boxes = Sandboxes::new();
+    boxes.detached(
+        &["--name", "deaf"],
+        "trap '' TERM; while :; do sleep 0.05; done",
+    );
+    boxes.says(&["stop", "-t", "0", "deaf"]);
+    assert_eq!(boxes.says(&["wait", "deaf"]), "137");
+}
+
+#[test]
+fn stop_waits_for_several_and_is_content_with_what_has_ended() {
+    let boxes = Sandboxes::new();
+    boxes.detached(&["--name", "one"], "sleep 1000");
+    boxes.detached(&["--name", "two"], "sleep 1000");
+    boxes.detached(&["--name", "over"], "exit 3");
+    assert_eq!(boxes.says(&["wait", "over"]), "3");
+    assert_eq!(
+        boxes.says(&["stop", "one", "two", "over"]),
+        "one\ntwo\nover"
+    );
+    assert_eq!(boxes.states(), ["over exited", "two exited", "one exited"]);
+    assert_eq!(boxes.says(&["wait", "one", "two"]), "143\n143");
+}
+
+#[test]
+fn create_makes_and_start_starts_as_often_as_one_likes() {
+    let boxes = Sandboxes::new();
+    let image = boxes.image();
+    let id = boxes.says(&[
+        "create",
+        "--name",
+        "again",
+        &image,
+        "sh",
+        "-c",
+        "echo ran; exit 4",
+    ]);
+    assert_eq!(id.len(), 64);
+    assert_eq!(boxes.states(), ["again created"]);
+    for runs in 1..=3 {
+        boxes.says(&["start", "again"]);
+        assert_eq!(boxes.says(&["wait", "again"]), "4");
+        assert_eq!(boxes.says(&["logs", "again"]).lines().count(), runs);
+    }
+}
+
+#[test]
+fn what_a_sandbox_wrote_to_its_writable_layer_is_there_when_it_starts_again() {
+    let boxes = Sandboxes::new();
+    let kept = boxes.rig.path("image/kept");
+    fs::create_dir(&kept).unwrap();
+    fs::set_permissions(&kept, Permissions::from_mode(0o777)).unwrap();
+    let script = "echo x >> /kept/count; wc -l < /kept/count";
+    boxes.detached(&["--name", "keeps", "--read-only=false"], script);
+    boxes.says(&["wait", "keeps"]);
+    boxes.says(&["start", "keeps"]);
+    boxes.says(&["wait", "keeps"]);
+    assert_eq!(boxes.says(&["logs", "keeps"]), "1\n2");
+    boxes.says(&["rm", "keeps"]);
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+}
+
+#[test]
+fn start_attached_shows_the_output_and_ends_with_the_exit_code() {
+    let boxes = Sandboxes::new();
+    let image = boxes.image();
+    boxes.says(&[
+        "create",
+        "--name",
+        "shown",
+        &image,
+        "sh",
+        "-c",
+        "echo out; echo err >&2; exit 9",
+    ]);
+    let output = boxes.palisade(&["start", "-a", "shown"]);
+    assert_code(&output, 9);
+    assert_eq!(
+        (text(&output.stdout), text(&output.stderr)),
+        ("out\n".into(), "err\n".into())
+    );
+}
+
+#[test]
+fn attach_passes_input_on_and_its_end_too() {
+    let boxes = Sandboxes::new();
+    boxes.detached(
+        &["-i", "--name", "echo"],
+        "read line; echo \"got $line\"; cat; exit 5",
+    );
+    let mut child = boxes
+        .command(&["attach", "echo"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"a line\nand the rest").unwrap();
+    drop(stdin);
+    let output = end(child);
+    assert_code(&output, 5);
+    assert_eq!(text(&output.stdout), "got a line\nand the rest");
+}
+
+#[test]
+fn a_signal_reaches_the_command_and_nothing_else_happens_to_the_sandbox() {
+    let boxes = Sandboxes::new();
+    boxes.detached(
+        &["--name", "web"],
+        "trap 'echo hup' HUP; echo up; while :; do sleep 0.05; done",
+    );
+    let mut follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
+    let stdout = follower.stdout.as_mut().unwrap();
+    let mut said = [0; 3];
+    stdout.read_exact(&mut said).unwrap();
+    assert_eq!(boxes.says(&["kill", "-s", "HUP", "web"]), "web");
+    let mut answered = [0; 4];
+    stdout.read_exact(&mut answered).unwrap();
+    assert_eq!(&answered, b"hup\n");
+    assert_eq!(boxes.states(), ["web running"]);
+    boxes.says(&["kill", "web"]);
+    assert_eq!(boxes.says(&["wait", "web"]), "137");
+    end(follower);
+    assert_code(&boxes.palisade(&["kill", "web"]), 1);
+}
+
+#[test]
+fn with_rm_nothing_is_left_of_it_when_it_ends() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--rm"], "sleep 1000");
+    boxes.says(&["stop", &id]);
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+    let output = boxes.palisade(&["stop", &id]);
+    assert_code(&output, 1);
+    assert!(
+        text(&output.stderr).contains("no sandbox"),
+        "{}",
+        describe(&output)
+    );
+}
+
+#[test]
+fn a_command_that_cannot_be_run_is_told_at_once_and_leaves_nothing() {
+    let boxes = Sandboxes::new();
+    let image = boxes.image();
+    for (command, expected) in [("/bin/missing", 127), ("/bin/not-executable", 126)] {
+        let output = boxes.palisade(&["run", "-d", "--name", "odd", &image, command]);
+        assert_code(&output, expected);
+        assert!(output.stdout.is_empty(), "{}", describe(&output));
+        assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+    }
+}
+
+#[test]
+fn an_ended_sandbox_is_started_again_as_its_policy_says() {
+    let boxes = Sandboxes::new();
+    boxes.detached(
+        &["--name", "tries", "--restart", "on-failure:2"],
+        "echo try; exit 3",
+    );
+    // The monitor ends when it tries no more.
+    let output = boxes.palisade(&["logs", "-f", "tries"]);
+    assert_eq!(
+        text(&output.stdout),
+        "try\ntry\ntry\n",
+        "{}",
+        describe(&output)
+    );
+    assert_eq!(boxes.states(), ["tries exited"]);
+    assert_eq!(boxes.says(&["wait", "tries"]), "3");
+    boxes.detached(
+        &["--name", "stays", "--restart", "always"],
+        "echo up; exec sleep 1000",
+    );
+    boxes.says(&["stop", "stays"]);
+    assert_eq!(boxes.states(), ["stays exited", "tries exited"]);
+}
+
+#[test]
+fn restart_begins_a_sandbox_anew() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--name", "web"], "echo up; exec sleep 1000");
+    let before = boxes.process(&id, "monitor");
+    boxes.says(&["restart", "-t", "1", "web"]);
+    assert_eq!(boxes.states(), ["web running"]);
+    assert_ne!(before, boxes.process(&id, "monitor"));
+}
+
+#[test]
+fn the_time_to_live_ends_and_removes_a_sandbox() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--ttl", "300ms"], "exec sleep 1000");
+    // Ends when its monitor does.
+    boxes.palisade(&["logs", "-f", &id]);
+    assert!(boxes.states().is_empty());
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+}
+
+#[test]
+fn a_detached_terminal_is_one() {
+    let boxes = Sandboxes::new();
+    boxes.detached(&["-t", "--name", "screen"], "tty; echo done");
+    boxes.says(&["wait", "screen"]);
+    assert_eq!(boxes.says(&["logs", "screen"]), "/dev/pts/0\r\ndone\r");
+}
+
+#[test]
+fn the_monitor_keeps_nothing_of_its_caller() {
+    let boxes = Sandboxes::new();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let image = boxes.image();
+    let mut command = boxes.command(&["run", "-d", "--name", "held", &image, "sleep", "1000"]);
+    let child = command.stderr(writer).spawn().unwrap();
+    drop(command);
+    end(child);
+    // Would wait for ever if anything of the sandbox held the caller's standard error.
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!(boxes.states(), ["held running"], "{said}");
+}

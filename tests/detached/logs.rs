@@ -1,0 +1,107 @@
+//! What a detached sandbox wrote.
+
+use std::fs;
+
+use crate::rig::{assert_code, describe, text};
+use crate::sandbox::Sandboxes;
+
+#[test]
+fn the_two_streams_stay_apart_and_have_times() {
+    let boxes = Sandboxes::new();
+    boxes.detached(
+        &["--name", "two"],
+        "echo out; echo err >&2; printf 'no newline'",
+    );
+    boxes.says(&["wait", "two"]);
+    let output = boxes.palisade(&["logs", "two"]);
+    assert_eq!(text(&output.stdout), "out\nno newline");
+    assert_eq!(text(&output.stderr), "err\n");
+    let stamped = text(&boxes.palisade(&["logs", "-t", "two"]).stdout);
+    let (time, rest) = stamped.split_once(' ').unwrap();
+    assert!(time.len() == 30 && time.ends_with('Z'), "{stamped}");
+    assert!(rest.starts_with("out\n"), "{stamped}");
+}
+
+#[test]
+fn tail_since_and_until_choose_lines() {
+    let boxes = Sandboxes::new();
+    boxes.detached(&["--name", "many"], "for i in 1 2 3 4 5; do echo $i; done");
+    boxes.says(&["wait", "many"]);
+    assert_eq!(boxes.says(&["logs", "--tail", "2", "many"]), "4\n5");
+    assert_eq!(boxes.says(&["logs", "-n", "0", "many"]), "");
+    assert_eq!(
+        boxes
+            .says(&["logs", "--tail", "all", "many"])
+            .lines()
+            .count(),
+        5
+    );
+    assert_eq!(
+        boxes
+            .says(&["logs", "--since", "1h", "many"])
+            .lines()
+            .count(),
+        5
+    );
+    assert_eq!(boxes.says(&["logs", "--until", "1h", "many"]), "");
+    assert_code(&boxes.palisade(&["logs", "--tail", "some", "many"]), 125);
+    assert_code(
+        &boxes.palisade(&["logs", "--since", "yesterday", "many"]),
+        125,
+    );
+}
+
+#[test]
+fn a_flood_arrives_complete_and_in_order() {
+    let boxes = Sandboxes::new();
+    boxes.detached(
+        &["--name", "flood", "--log-opt", "max-size=1g"],
+        "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done; dd if=/dev/zero bs=1M count=32 2>/dev/null",
+    );
+    boxes.says(&["wait", "flood"]);
+    let output = boxes.palisade(&["logs", "flood"]);
+    assert_code(&output, 0);
+    let numbers: Vec<String> = (0..20000).map(|i: u32| i.to_string()).collect();
+    let expected = numbers.join("\n") + "\n";
+    assert!(output.stdout.starts_with(expected.as_bytes()));
+    let rest = &output.stdout[expected.len()..];
+    assert!(
+        rest.len() == 32 << 20 && rest.iter().all(|byte| *byte == 0),
+        "{}",
+        rest.len()
+    );
+}
+
+#[test]
+fn a_log_takes_no_more_space_than_its_options_say() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(
+        &["--log-opt", "max-size=100k", "--log-opt", "max-file=2"],
+        "yes | head -c 5000000; echo the end",
+    );
+    boxes.says(&["wait", &id]);
+    let directory = boxes.rig.path("store/sandboxes").join(&id).join("log");
+    let sizes: Vec<u64> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .collect();
+    assert!(
+        sizes.len() <= 2 && sizes.iter().all(|size| *size <= 102_400),
+        "{sizes:?}"
+    );
+    assert_eq!(boxes.says(&["logs", "--tail", "1", &id]), "the end");
+}
+
+#[test]
+fn without_a_log_there_is_a_word_about_it() {
+    let boxes = Sandboxes::new();
+    boxes.detached(&["--name", "mute", "--log-driver", "none"], "echo unheard");
+    assert_eq!(boxes.says(&["wait", "mute"]), "0");
+    let output = boxes.palisade(&["logs", "mute"]);
+    assert_code(&output, 1);
+    assert!(
+        text(&output.stderr).contains("keeps no log"),
+        "{}",
+        describe(&output)
+    );
+}
