@@ -231,7 +231,10 @@ impl<'a> Session<'a> {
                     None => return Ok(response),
                     Some(Later(asked)) => (format!("it answers {}", response.status()), asked),
                 },
-                Err(fault) if fault.kind == FaultKind::Broken => (fault.reason, None),
+                // It was there when the session was opened, so it may come back.
+                Err(fault) if matches!(fault.kind, FaultKind::Broken | FaultKind::Unreachable) => {
+                    (fault.reason, None)
+                }
                 Err(fault) => return Err(self.failed(ask.doing.0, fault.reason, "").about(ask)),
             };
             failures += 1;
