@@ -5,6 +5,16 @@ use palisade_runtime::probe::Survey;
 
 use crate::failure::Failure;
 
+/// What refuses namespaces here; none where they can be had.
+pub fn refused_namespaces() -> Option<String> {
+    if Survey::namespaces_work() {
+        return None;
+    }
+    let survey = Survey::without_limits();
+    let cause = survey.root_cause(Tier::NoCgroup);
+    cause.map(|cause| cause.shown.clone())
+}
+
 /// The failure of a run, with the layer that blocks it and the cure, where there is one.
 pub fn failure(error: &palisade_shim::Error) -> Failure {
     let plain = || Failure::new(error.to_string(), error.advice().unwrap_or_default());

@@ -46,6 +46,7 @@ pub fn text(resolved: &Resolved) -> Result<String, Failure> {
         "timeoutSeconds": plan.timeout.map(|time| time.as_secs_f64()),
         "stopSignal": plan.stop_signal,
         "stopTimeoutSeconds": plan.stop_timeout.as_secs_f64(),
+        "tier": plan.tier.word(),
         "bestEffort": plan.best_effort,
         "notes": resolved.notes,
         "createDirectories": resolved.create,
@@ -76,6 +77,7 @@ fn spec(spec: &Spec) -> Result<Value, Failure> {
 
 fn root(root: &Root) -> Value {
     match root {
+        Root::Callers { scratch } => json!({ "callers": { "scratch": scratch } }),
         Root::Overlay { lower, upper } => {
             let upper = match upper {
                 Upper::Tmpfs(scratch) => {

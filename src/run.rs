@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use oci_spec::runtime::BoxBuilder;
-use palisade_policies::{Pins, Policy};
+use palisade_policies::{Pins, Policy, Tier};
 use palisade_rootfs::volumes::InUse;
 use palisade_rootfs::{Image, Name, Ownership, Reference, Store};
 use palisade_runtime::{Root, Upper, terminal};
@@ -90,6 +91,22 @@ pub fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> 
     let policy = effective_policy(request, &mut notes)?;
     caller.hard_limits = resolve::hard_limits(policy.limits.rlimits.keys());
 
+    // Only whoever goes on without namespaces asks before the start whether they can be had.
+    let refused = (policy.minimum_tier == Tier::NoNamespace)
+        .then(diagnosis::refused_namespaces)
+        .flatten();
+    if let Some(refused) = &refused
+        && !matches!(request.image, Reference::Host | Reference::Directory(_))
+    {
+        return Err(Failure::new(
+            format!(
+                "{}: tier no-namespace has no root of the sandbox's own to show an image on, and namespaces are refused: {refused}",
+                request.image_name
+            ),
+            "host, dir:PATH with static programs, or palisade doctor for what would allow namespaces",
+        ));
+    }
+
     let data = data::directory(request.root.as_deref(), &caller)?;
     let image = find_image(request, &caller, &data)?;
     let tree = HostTree::read_if(image.is_none());
@@ -100,7 +117,10 @@ pub fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> 
     } else {
         fresh_id()?
     };
-    let directory = if request.has_record() {
+    let directory = if refused.is_some() {
+        // Nothing of it can outlast the run.
+        data::sandbox(&data, &id, true)
+    } else if request.has_record() {
         Registry::new(&data).directory(&id)
     } else {
         data::sandbox(&data, &id, request.remove)
@@ -110,13 +130,16 @@ pub fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> 
         directory: &directory,
         data: &data,
     };
-    let mut resolved = resolve::resolve(request, &policy, source, &caller, place)?;
+    let mut resolved = match &refused {
+        None => resolve::resolve(request, &policy, source, &caller, place)?,
+        Some(by) => resolve::shared::resolve(request, &policy, source, &caller, place, by)?,
+    };
     if request.tty && !request.dry_run {
         size_terminal(&mut resolved);
     }
     notes.append(&mut resolved.notes);
     resolved.notes = notes;
-    resolved.plan.joinable = request.has_record();
+    resolved.plan.joinable = request.has_record() && refused.is_none();
     Ok(Ready {
         data,
         policy,
@@ -247,7 +270,7 @@ fn execute(request: &Request, ready: &Ready, start: SystemTime) -> Result<u8, Fa
         cidfile.keep();
         return Ok(code);
     }
-    if request.has_record() {
+    if request.has_record() && resolved.plan.tier != Tier::NoNamespace {
         let (known, lock) = create::register(request, ready).map_err(recorded)?;
         let registry = Registry::new(&ready.data);
         let result = monitor::attend(&registry, known, lock, &resolved.plan, &options);
@@ -260,6 +283,7 @@ fn execute(request: &Request, ready: &Ready, start: SystemTime) -> Result<u8, Fa
             upper: Upper::Directory(directory),
             ..
         } => WritableLayer::make(directory).map_err(recorded)?,
+        Root::Callers { scratch } => scratch_of(scratch).map_err(recorded)?,
         _ => WritableLayer::default(),
     };
     options.remove.append(&mut layer.remove);
@@ -294,6 +318,24 @@ fn finish(
             Err(diagnosis::failure(&error))
         }
     }
+}
+
+/// The directory that stands for /tmp, /run and the home directory where nothing can be mounted.
+fn scratch_of(scratch: &Path) -> Result<WritableLayer, Failure> {
+    let layer = WritableLayer::make(scratch.parent().unwrap_or(scratch))?;
+    for name in ["tmp", "run", "home"] {
+        let path = scratch.join(name);
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| {
+                Failure::new(
+                    format!("cannot make {}: {}", path.display(), reason(&error)),
+                    "--root DIR with a directory you may write to",
+                )
+            })?;
+    }
+    Ok(layer)
 }
 
 /// Why the command ended, where its exit code does not say it.

@@ -1,4 +1,5 @@
-//! A seccomp program as text, for a plan that is kept on disk: sixteen hexadecimal digits an instruction.
+//! What a plan that is kept on disk says in text: tiers by their words, seccomp programs as sixteen hexadecimal digits an
+//! instruction.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -6,10 +7,23 @@ use std::fmt::Write;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Instruction, Program};
+use crate::{Instruction, Program, Tier};
 
 /// Digits of one instruction: code, jt, jf, k.
 const DIGITS: usize = 16;
+
+impl Serialize for Tier {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.word())
+    }
+}
+
+impl<'de> Deserialize<'de> for Tier {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(from)?;
+        Self::from_word(&word).ok_or_else(|| D::Error::custom(format!("{word:?} is no tier")))
+    }
+}
 
 impl Serialize for Program {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

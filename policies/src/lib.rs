@@ -61,8 +61,8 @@ pub use quantity::{format_duration, format_size, parse_duration, parse_size};
 /// System call filters: tables of rules, their compilation, and seccomp profiles of users.
 pub mod seccomp {
     pub use crate::filter::{
-        Action, Comparison, Condition, MOST_INSTRUCTIONS, Rule, Table, Width, compile, tables,
-        x86_64,
+        Action, Comparison, Condition, MOST_INSTRUCTIONS, Rule, Table, Width, compile, shared,
+        tables, x86_64,
     };
     pub use crate::profile::from_json;
 }

@@ -94,7 +94,7 @@ impl Capabilities {
     /// Sets effective, permitted and inheritable to `sets`, then the ambient set.
     pub(crate) fn apply(&self, sets: CapabilitySets) -> Result<(), Failure<'static>> {
         sys::capset(sets).or_fail(Step::Credentials, c"(capset)")?;
-        if self.is_empty() {
+        if self.ambient == 0 {
             return Ok(());
         }
         for number in 0..64 {

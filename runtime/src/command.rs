@@ -83,6 +83,9 @@ fn confine(start: &Start<'_>) -> Result<Record, Record> {
     prepare(start)?;
     let mut look = Look::open(start.proc)?;
     if let Some(ruleset) = start.ruleset {
+        if start.prepared.shares_proc {
+            landlock::add_own_proc(ruleset)?;
+        }
         landlock::restrict(ruleset)?;
     }
     look.before_filters(start)?;

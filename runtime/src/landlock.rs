@@ -8,11 +8,13 @@ use landlock::{ABI, Access as _, AccessFs, BitFlags};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use palisade_policies::Tier;
 use palisade_policies::landlock::{Access, PathRule};
 
 use crate::Error;
 use crate::control::Step;
 use crate::failure::{Failure, Try};
+use crate::plan::Plan;
 use crate::prepare::c_string;
 use crate::sys::{self, LandlockRuleset};
 
@@ -27,17 +29,27 @@ pub(crate) struct PreparedLandlock {
 
 /// LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET of linux/landlock.h, since ABI 6.
 const SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
+/// LANDLOCK_SCOPE_SIGNAL, since ABI 6. A PID namespace does that better: PID 1 of a sandbox is in no domain.
+const SCOPE_SIGNAL: u64 = 2;
 
 impl PreparedLandlock {
     /// None where the kernel has no Landlock and the caller goes on without.
-    pub(crate) fn new(
-        rules: &[PathRule],
-        complete: bool,
-        best_effort: bool,
-    ) -> Result<Option<Self>, Error> {
+    ///
+    /// Without namespaces it is what keeps the command from the caller's other processes: there it is a must, in a version that
+    /// does that.
+    pub(crate) fn new(rules: &[PathRule], plan: &Plan) -> Result<Option<Self>, Error> {
+        let alone = plan.tier == Tier::NoNamespace;
         let version = match sys::landlock_abi() {
+            Ok(version) if alone && version < 6 => {
+                return Err(Error::Unsupported {
+                    what: "tier no-namespace".into(),
+                    why: format!(
+                        "this kernel's Landlock (version {version}) cannot keep signals inside, as Linux 6.12 does"
+                    ),
+                });
+            }
             Ok(version) => version,
-            Err(_) if best_effort => return Ok(None),
+            Err(_) if plan.best_effort && !alone => return Ok(None),
             Err(errno) => {
                 return Err(Error::Setup {
                     step: Step::Landlock,
@@ -52,11 +64,11 @@ impl PreparedLandlock {
         } else {
             0
         };
-        let decided = handled(abi, rules, complete);
+        let decided = handled(abi, rules, plan.landlock_complete);
         let ruleset = LandlockRuleset {
             handled_access_fs: decided.bits(),
             handled_access_net: 0,
-            scoped,
+            scoped: if alone { scoped | SCOPE_SIGNAL } else { scoped },
         };
         let rules = rules
             .iter()
@@ -138,6 +150,19 @@ fn handled(abi: ABI, rules: &[PathRule], complete: bool) -> BitFlags<AccessFs> {
     } else {
         all
     }
+}
+
+/// Lets the calling process read what /proc tells of itself. Its own directory is known only once it is there.
+pub(crate) fn add_own_proc(ruleset: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
+    let own = open(
+        c"/proc/self",
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .or_fail(Step::Landlock, c"/proc/self")?;
+    let access = AccessFs::ReadFile | AccessFs::ReadDir;
+    sys::landlock_add_path(ruleset, own.as_fd(), access.bits())
+        .or_fail(Step::Landlock, c"/proc/self")
 }
 
 fn rights(abi: ABI, access: Access) -> BitFlags<AccessFs> {

@@ -9,6 +9,9 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 
+use oci_spec::runtime::LinuxResources;
+use palisade_policies::Tier;
+
 use crate::cgroup::{self, Cgroup};
 use crate::init::{self, Init};
 use crate::mount::{self, TreeRequest, attribute};
@@ -17,7 +20,7 @@ use crate::plan::Plan;
 use crate::prepare::Prepared;
 use crate::sandbox::{Sandbox, Stdio};
 use crate::sys::{self, Cloned, MountAttributes};
-use crate::{Error, idmap};
+use crate::{Error, idmap, tier};
 
 /// Bytes of stack for the command's process until it executes; an unoptimised build uses two thirds of it.
 const STACK: usize = 120 * 1024;
@@ -76,13 +79,22 @@ pub fn launch_recorded(
         network: prepared.loopback.then(Network::new),
         prepared: &prepared,
     };
-    let cloned = sys::clone3(
-        prepared.namespaces & !(libc::CLONE_NEWNET as u64),
-        cgroup.as_ref().and_then(Cgroup::directory),
-    );
+    let watched_memory = cgroup.is_none().then(|| memory_limit(plan)).flatten();
+    let alone = plan.tier == Tier::NoNamespace;
+    let cloned = if alone {
+        tier::start()
+    } else {
+        sys::clone3(
+            prepared.namespaces & !(libc::CLONE_NEWNET as u64),
+            cgroup.as_ref().and_then(Cgroup::directory),
+        )
+    };
     let (pid, pidfd) = match cloned {
         Ok(Cloned::Child) => {
             drop(control);
+            if alone {
+                tier::run(init);
+            }
             init::run(init)
         }
         Ok(Cloned::Parent { pid, pidfd }) => (pid, pidfd),
@@ -113,6 +125,8 @@ pub fn launch_recorded(
         reaped: false,
         missing,
         full: Vec::new(),
+        without_namespaces: alone,
+        watched_memory,
     };
     if prepared.needs_supervisor() {
         assist(&prepared, &sandbox)?;
@@ -138,20 +152,43 @@ fn check_numbers(stdio: &Stdio) -> Result<(), Error> {
     Ok(())
 }
 
+/// The limit on the sandbox's memory, in bytes.
+fn memory_limit(plan: &Plan) -> Option<u64> {
+    let linux = plan.spec.linux().as_ref()?;
+    let memory = linux.resources().as_ref()?.memory().as_ref()?;
+    u64::try_from(memory.limit()?).ok()
+}
+
 /// The cgroup for the plan's limits; where there can be none and the plan goes on without, what rlimits can do.
 fn make_cgroup(
     plan: &Plan,
     prepared: &mut Prepared,
     missing: &mut Vec<String>,
 ) -> Result<Option<Cgroup>, Error> {
-    let Some(linux) = plan.spec.linux() else {
-        return Ok(None);
-    };
-    let Some(resources) = linux.resources() else {
-        return Ok(None);
-    };
+    let linux = plan.spec.linux().as_ref();
+    let asked = linux.and_then(|linux| linux.resources().as_ref());
+    if plan.tier != Tier::Full {
+        return match asked {
+            Some(_) if !plan.best_effort => Err(Error::Unsupported {
+                what: "limits on a whole sandbox".into(),
+                why: format!("tier {} has no control group", plan.tier.word()),
+            }),
+            Some(resources) => {
+                missing.push(format!(
+                    "limits by cgroup: tier {} has none",
+                    plan.tier.word()
+                ));
+                prepared.limit_without_cgroup(resources);
+                Ok(None)
+            }
+            None => Ok(None),
+        };
+    }
+    let nothing = LinuxResources::default();
+    let resources = asked.unwrap_or(&nothing);
     let request = cgroup::Request {
-        path: linux.cgroups_path().clone(),
+        path: linux.and_then(|linux| linux.cgroups_path().clone()),
+        always: true,
         ..cgroup::Request::default()
     };
     let cgroup = match Cgroup::create(&plan.id, resources, &request) {

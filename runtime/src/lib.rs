@@ -27,6 +27,7 @@ mod root;
 mod sandbox;
 mod sys;
 pub mod terminal;
+mod tier;
 mod view;
 
 pub use control::Step;
@@ -35,6 +36,7 @@ pub use idmap::helper;
 pub use join::joined::{JoinEvent, Joined};
 pub use join::request::{JoinCommand, User};
 pub use launch::{launch, launch_recorded};
+pub use palisade_policies::Tier;
 pub use plan::{File, Plan, Root, Scratch, Upper};
 pub use sandbox::{Event, Exit, Protections, Sandbox, Stdio, Usage};
 pub use sys::{begin, release_program};

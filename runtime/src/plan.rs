@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
-use palisade_policies::{Program, landlock::PathRule};
+use palisade_policies::{Program, Tier, landlock::PathRule};
 use serde::{Deserialize, Serialize};
 
 /// A sandbox to be launched: an OCI runtime [`Spec`] plus what OCI has no word for.
@@ -51,6 +51,10 @@ pub struct Plan {
     pub stop_timeout: Duration,
     /// Whether further commands may join the sandbox ([`Sandbox::admit`](crate::Sandbox::admit)).
     pub joinable: bool,
+    /// Which of the kernel's means hold the command: with [`Tier::Full`] there is a control group in any case, with less there
+    /// is none, and with [`Tier::NoNamespace`] neither namespace nor mount. A plan in which the spec or the root asks for
+    /// more than its tier has is refused.
+    pub tier: Tier,
     /// Protections that cannot be had become warnings instead of errors.
     pub best_effort: bool,
 }
@@ -72,6 +76,11 @@ pub enum Root {
         scratch: Scratch,
         /// Links to make.
         links: Vec<(PathBuf, PathBuf)>,
+    },
+    /// The caller's own root, as it is: [`Tier::NoNamespace`] has no other.
+    Callers {
+        /// An existing host directory of the sandbox's own, which goes with it: what the command has for /tmp and a home.
+        scratch: PathBuf,
     },
 }
 

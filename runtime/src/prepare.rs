@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::pty::Winsize;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
+use palisade_policies::Tier;
 
 use crate::capabilities::Capabilities;
 use crate::cgroup::fallback_rlimits;
@@ -55,6 +56,11 @@ pub(crate) struct Prepared {
     /// Whether a missing working directory is made: not where it would appear in a bind-mounted host directory.
     pub(crate) make_cwd: bool,
     pub(crate) capabilities: Capabilities,
+    /// Whether the bounding set can be dropped: an ordinary user without a namespace of its own may not, and need not, as no
+    /// program gives it capabilities any more.
+    pub(crate) drops_bounding: bool,
+    /// Whether /proc is everybody's, so that the command is let read its own part of it alone.
+    pub(crate) shares_proc: bool,
     pub(crate) no_new_privileges: bool,
     pub(crate) umask: u32,
     pub(crate) rlimits: Vec<(Rlimit, CString)>,
@@ -103,6 +109,8 @@ pub(crate) enum PreparedRoot {
         scratch: PreparedScratch,
         links: Vec<(PreparedPath, CString)>,
     },
+    /// There is no other than the caller's.
+    Callers,
 }
 
 pub(crate) enum PreparedUpper {
@@ -214,10 +222,22 @@ impl Prepared {
         let identity = Identity::new(linux, process.user())?;
         let mounts = mount::steps(spec, &identity)?;
         let devices = mount::devices(linux, &mounts)?;
-        let namespaces = namespaces(spec)?;
+        let namespaces = namespaces(plan)?;
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
         let (masked, read_only) = mount::paths_outside_proc(linux, &mounts)?;
         let inherited = Inherited::read();
+        let mut capabilities = Capabilities::new(process.capabilities().as_ref());
+        let drops_bounding = plan.tier != Tier::NoNamespace || inherited.may_drop_bounding;
+        if !drops_bounding {
+            capabilities.bounding = inherited.bounding;
+        }
+        let landlock = plan
+            .landlock
+            .as_deref()
+            .map(|rules| PreparedLandlock::new(rules, plan))
+            .transpose()?
+            .flatten();
+        let environment = truthful(process.env().as_deref(), landlock.is_some());
         Ok(Self {
             joins_cgroup: false,
             late_cgroup_namespace: false,
@@ -259,16 +279,12 @@ impl Prepared {
                 .transpose()?,
             make_cwd: !mount::below_a_bind(&mounts, process.cwd()),
             mounts,
-            capabilities: Capabilities::new(process.capabilities().as_ref()),
+            capabilities,
+            drops_bounding,
+            shares_proc: plan.tier == Tier::NoNamespace,
             no_new_privileges,
             umask: process.user().umask().unwrap_or(0o022),
             rlimits: rlimits(process)?,
-            landlock: plan
-                .landlock
-                .as_deref()
-                .map(|rules| PreparedLandlock::new(rules, plan.landlock_complete, plan.best_effort))
-                .transpose()?
-                .flatten(),
             view: View::new(spec, &plan.id)?,
             seccomp: plan.seccomp.clone(),
             custom_seccomp: plan.custom_seccomp,
@@ -283,11 +299,9 @@ impl Prepared {
                 console_size: console_size(process),
                 candidates: candidates(process.env().as_deref().unwrap_or_default(), &args)?,
                 argv: strings("argument", &args)?,
-                envp: strings(
-                    "environment variable",
-                    process.env().as_deref().unwrap_or_default(),
-                )?,
+                envp: strings("environment variable", &environment)?,
             },
+            landlock,
         })
     }
 
@@ -406,9 +420,21 @@ fn refuse_unknown(spec: &Spec, process: &Process, linux: &Linux) -> Result<(), E
     }
 }
 
-fn namespaces(spec: &Spec) -> Result<u64, Error> {
+/// The command's variables, in which `LANDLOCK_ENABLED`, where it is set, says whether Landlock holds the command.
+fn truthful(environment: Option<&[String]>, landlock: bool) -> Vec<String> {
+    environment
+        .unwrap_or_default()
+        .iter()
+        .map(|variable| match variable.split_once('=') {
+            Some((name @ "LANDLOCK_ENABLED", _)) => format!("{name}={}", u8::from(landlock)),
+            _ => variable.clone(),
+        })
+        .collect()
+}
+
+fn namespaces(plan: &Plan) -> Result<u64, Error> {
     let mut flags = 0_i32;
-    let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+    let linux = plan.spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
     for namespace in linux.namespaces().as_deref().unwrap_or_default() {
         if let Some(path) = namespace.path() {
             return Err(Error::Unsupported {
@@ -425,6 +451,15 @@ fn namespaces(spec: &Spec) -> Result<u64, Error> {
             LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
             LinuxNamespaceType::Network => libc::CLONE_NEWNET,
             LinuxNamespaceType::Time => libc::CLONE_NEWTIME,
+        };
+    }
+    if plan.tier == Tier::NoNamespace {
+        return match flags {
+            0 => Ok(0),
+            _ => Err(Error::Unsupported {
+                what: "namespaces".into(),
+                why: "tier no-namespace has none".into(),
+            }),
         };
     }
     for (flag, name) in [(libc::CLONE_NEWNS, "mount"), (libc::CLONE_NEWPID, "pid")] {
@@ -479,6 +514,7 @@ fn prepare_root(root: &Root) -> Result<PreparedRoot, Error> {
                 },
             }
         }
+        Root::Callers { .. } => PreparedRoot::Callers,
         Root::Tmpfs { scratch, links } => PreparedRoot::Tmpfs {
             scratch: prepare_scratch(*scratch)?,
             links: links
@@ -620,12 +656,18 @@ fn rlimits(process: &Process) -> Result<Vec<(Rlimit, CString)>, Error> {
     Ok(limits)
 }
 
+/// The number of CAP_SETPCAP (linux/capability.h).
+const CAP_SETPCAP: u64 = 8;
+
 /// What a command inherits from the calling process beyond the Plan.
 struct Inherited {
     /// Signals that this process ignores: Rust's runtime ignores SIGPIPE, nohup(1) SIGHUP.
     ignored_signals: Vec<i32>,
     /// seccomp filters that this process runs under.
     filters: u64,
+    /// The capability bounding set, and whether this process may drop from it (capabilities(7), CAP_SETPCAP).
+    bounding: u64,
+    may_drop_bounding: bool,
 }
 
 impl Inherited {
@@ -640,12 +682,19 @@ impl Inherited {
         let ignored = field("SigIgn:")
             .and_then(|mask| u64::from_str_radix(mask, 16).ok())
             .unwrap_or(u64::MAX);
+        let mask = |name: &str| {
+            field(name)
+                .and_then(|mask| u64::from_str_radix(mask, 16).ok())
+                .unwrap_or(0)
+        };
         let settable = |signal: &i32| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP);
         Self {
             ignored_signals: (1..=64)
                 .filter(|signal| ignored & (1 << (signal - 1)) != 0)
                 .filter(settable)
                 .collect(),
+            bounding: mask("CapBnd:"),
+            may_drop_bounding: mask("CapEff:") & 1 << CAP_SETPCAP != 0,
             filters: field("Seccomp_filters:")
                 .and_then(|count| count.parse().ok())
                 .unwrap_or(0),
@@ -683,6 +732,14 @@ mod tests {
                 .as_c_str(),
             c"."
         );
+    }
+
+    #[test]
+    fn what_the_command_reads_of_landlock_is_the_truth() {
+        let given = ["A=1".to_owned(), "LANDLOCK_ENABLED=1".to_owned()];
+        assert_eq!(truthful(Some(&given), true), given);
+        assert_eq!(truthful(Some(&given), false), ["A=1", "LANDLOCK_ENABLED=0"]);
+        assert!(truthful(Some(&given[..1]), true).len() == 1);
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl Look {
         said.check(status, "Uid", 10, u64::from(start.command.uid))?;
         said.check(status, "Gid", 10, u64::from(start.command.gid))?;
         // One mapped id keeps the caller's groups: setgroups(2) is refused there (user_namespaces(7)).
-        let kept = matches!(prepared.identity.map, Map::Own { .. });
+        let kept = matches!(prepared.identity.map, Map::Own { .. }) || prepared.shares_proc;
         let groups = status.value("Groups").unwrap_or_default();
         if !(kept || same_groups(groups, start.groups)) {
             return Err(Said::differs("Groups", groups, format_args!("others")));
@@ -212,7 +212,7 @@ impl Look {
     fn process(&mut self, start: &Start<'_>) -> Result<(), Record> {
         let prepared = start.prepared;
         // Kept capabilities rest on securebits that execve(2) changes.
-        if prepared.capabilities.is_empty() {
+        if prepared.capabilities.is_empty() && prepared.drops_bounding {
             let bits = sys::prctl(libc::PR_GET_SECUREBITS, 0, 0);
             let bits = look(bits, c"(securebits)")?;
             self.number("Securebits", bits, LOCKED_SECUREBITS.into())?;
@@ -254,10 +254,20 @@ impl Look {
     /// The kernel has no way to ask for Landlock, so that it is tried: by making a file where everybody may, but for
     /// Landlock, which no rule allows it.
     fn landlock(&mut self, start: &Start<'_>) -> Result<(), Record> {
-        let (Some(landlock), Some(outside)) = (&start.prepared.landlock, start.outside) else {
+        let Some(landlock) = &start.prepared.landlock else {
             return Ok(());
         };
-        match make_file(outside) {
+        let tried = match start.outside {
+            Some(outside) => make_file(outside),
+            // On the caller's own root no rule allows to list it.
+            None if start.prepared.shares_proc => nix::fcntl::open(
+                c"/",
+                OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            ),
+            None => return Ok(()),
+        };
+        match tried {
             Err(Errno::EACCES) => {
                 let mut version = Said::default();
                 version.format(format_args!("{}", landlock.abi));

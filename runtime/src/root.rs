@@ -28,7 +28,7 @@ impl PreparedRoot {
     /// The host directories that the supervisor opens where PID 1 lacks the caller's rights: base, then upper.
     pub(crate) fn tree_requests(&self) -> impl Iterator<Item = &CStr> {
         let (base, upper) = match self {
-            Self::Tmpfs { .. } => (None, None),
+            Self::Callers | Self::Tmpfs { .. } => (None, None),
             Self::Overlay {
                 base,
                 upper: PreparedUpper::Tmpfs(_),
@@ -51,6 +51,12 @@ pub(crate) fn attach<'p>(
     trees: &mut RootTrees,
 ) -> Result<Attached, Failure<'p>> {
     match root {
+        // There is no mount namespace to attach anything in.
+        PreparedRoot::Callers => Err(Failure {
+            step: Step::AttachRoot,
+            errno: Errno::EINVAL,
+            subject: c"(the caller's own)",
+        }),
         PreparedRoot::Tmpfs { scratch, .. } => Ok(Attached {
             root: attach_mount(tmpfs(scratch, c"0755")?)?,
             has_etc_files: false,

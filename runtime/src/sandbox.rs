@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use palisade_policies::Tier;
 
 use crate::cgroup::Cgroup;
 use crate::control::{self, Kind, Record, Step};
-use crate::{Error, full, sys};
+use crate::{Error, full, sys, tier};
 
 /// Descriptors that become 0, 1 and 2 of the command. Where the plan asks for a terminal they are not used.
 #[derive(Debug)]
@@ -100,6 +101,9 @@ pub struct Sandbox {
     pub(crate) reaped: bool,
     pub(crate) missing: Vec<String>,
     pub(crate) full: Vec<String>,
+    /// Whether there is no PID namespace: then what the command leaves is looked for, and ended, one by one.
+    pub(crate) without_namespaces: bool,
+    pub(crate) watched_memory: Option<u64>,
 }
 
 impl Sandbox {
@@ -123,6 +127,17 @@ impl Sandbox {
         self.terminal.as_ref().map(AsFd::as_fd)
     }
 
+    /// What holds the command.
+    pub fn tier(&self) -> Tier {
+        if self.without_namespaces {
+            Tier::NoNamespace
+        } else if self.cgroup.is_some() {
+            Tier::Full
+        } else {
+            Tier::NoCgroup
+        }
+    }
+
     /// Protections that were asked for and not to be had, where the plan goes on without them: a sentence each.
     pub fn missing(&self) -> &[String] {
         &self.missing
@@ -132,6 +147,16 @@ impl Sandbox {
     /// failed; empty before [`Event::Exited`], and for a command that did not fail.
     pub fn full(&self) -> &[String] {
         &self.full
+    }
+
+    /// The limit on memory, in bytes, that nobody holds but whoever looks at [`Sandbox::memory`]: there is no cgroup for it.
+    pub fn watched_memory(&self) -> Option<u64> {
+        self.watched_memory
+    }
+
+    /// The memory of its processes in bytes, as far as /proc tells: what several share is counted for each.
+    pub fn memory(&self) -> u64 {
+        tier::memory(self.pid)
     }
 
     /// The limits' cgroup, where there is one.
@@ -250,7 +275,13 @@ impl Sandbox {
         self.reaped = true;
         loop {
             match sys::wait4(self.pid, 0) {
-                Ok(Some((_, _, usage))) => return Ok(usage),
+                Ok(Some((_, _, usage))) => {
+                    if self.without_namespaces {
+                        // Nothing, unless somebody killed the process that looks after it.
+                        tier::end_all();
+                    }
+                    return Ok(usage);
+                }
                 Ok(None) | Err(Errno::EINTR) => {}
                 Err(errno) => {
                     return Err(Error::Launch {

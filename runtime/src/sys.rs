@@ -515,6 +515,12 @@ pub(crate) fn landlock_restrict_self(ruleset: BorrowedFd<'_>) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) })
 }
 
+/// pidfd_open(2).
+pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
 /// pidfd_send_signal(2).
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: no siginfo is passed.

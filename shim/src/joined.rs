@@ -68,6 +68,7 @@ pub fn run(
         code,
         reason,
         signal,
+        tier: None,
         full: Vec::new(),
         streams: [None, None],
         protections: watch.started.unwrap_or_default(),

@@ -23,6 +23,7 @@ pub mod state;
 mod stdio;
 pub mod supervise;
 pub mod time;
+mod watch;
 
 pub use error::Error;
 pub use meter::Stream;

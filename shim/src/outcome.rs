@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use palisade_runtime::{Exit, Protections, Usage};
+use palisade_runtime::{Exit, Protections, Tier, Usage};
 
 use crate::{Error, Stream};
 
@@ -20,6 +20,8 @@ pub struct Outcome {
     pub full: Vec<String>,
     /// What passed on standard output and standard error, where it was measured.
     pub streams: [Option<Stream>; 2],
+    /// What held it; none for a command that joined a sandbox, whose tier it shares.
+    pub tier: Option<Tier>,
     /// What was read back from the kernel before the command started.
     pub protections: Protections,
     /// What it used.

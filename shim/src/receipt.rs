@@ -149,6 +149,7 @@ impl<'r> Recorder<'r> {
     ) -> Result<(), Error> {
         let mut facts = self.request.facts.clone();
         facts.missing.extend_from_slice(missing);
+        facts.tier = ending.tier().map(str::to_owned);
         let receipt = document(plan, &facts, self.start, Some((end, ending)));
         let key = self.key.as_ref();
         let logged = self

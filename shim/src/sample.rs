@@ -28,6 +28,7 @@ pub fn plan(spec: Spec) -> Plan {
         stop_signal: 15,
         stop_timeout: Duration::from_secs(10),
         joinable: false,
+        tier: palisade_runtime::Tier::NoCgroup,
         best_effort: false,
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use palisade_runtime::{Exit, Plan, Protections, Sandbox, Usage};
+use palisade_runtime::{Exit, Plan, Protections, Sandbox, Tier, Usage};
 
 use crate::Error;
 use crate::cleanup;
@@ -22,6 +22,7 @@ use crate::receipt::{self, Ending, Recorder};
 use crate::relay::{Flow, Relay};
 use crate::signals::{Signals, stop_here, terminates};
 use crate::stdio::{Caller, Streams};
+use crate::watch::Watch;
 
 /// What a supervisor does beside running the Plan.
 #[derive(Debug, Default)]
@@ -80,6 +81,7 @@ pub(crate) fn run_at(
             signal,
             full: ended.full,
             streams: ended.streams,
+            tier: Some(ended.tier),
             protections: ended.protections,
             usage: ended.usage,
             missing: ended.missing,
@@ -110,6 +112,7 @@ struct Ended {
     interrupted: bool,
     full: Vec<String>,
     streams: [Option<Stream>; 2],
+    tier: Tier,
     protections: Protections,
     usage: Usage,
     missing: Vec<String>,
@@ -154,6 +157,7 @@ fn attend(plan: &Plan, options: &Options, mut desk: Option<&mut Desk>) -> Result
     let signals = Signals::block()?;
     let record = desk.as_ref().map(|desk| desk.exit_file()).transpose()?;
     let sandbox = palisade_runtime::launch_recorded(plan, streams.handed, record)?;
+    let memory = sandbox.watched_memory().map(Watch::new);
     let mut supervisor = Supervisor {
         plan,
         caller,
@@ -164,6 +168,7 @@ fn attend(plan: &Plan, options: &Options, mut desk: Option<&mut Desk>) -> Result
         input: streams.input,
         output: streams.output,
         gauge,
+        memory,
         meters: streams.meters,
         control: true,
         started: None,
@@ -190,6 +195,8 @@ struct Supervisor<'a> {
     input: Option<Relay>,
     output: [Option<Relay>; 2],
     gauge: Option<Gauge>,
+    /// Where memory is limited and no control group holds that.
+    memory: Option<Watch>,
     meters: [Option<Rc<Meter>>; 2],
     /// Whether the sandbox may still have something to say.
     control: bool,
@@ -231,6 +238,8 @@ enum Event {
     Signal,
     /// It is time for the next act of a limit.
     Act,
+    /// It is time to see how much memory is used.
+    Look,
     /// A stream can be copied on.
     Flow,
     /// Somebody asks for something, or there is output for the log.
@@ -247,6 +256,7 @@ impl Supervisor<'_> {
                 Event::Sandbox { closed } => self.listen(closed)?,
                 Event::Signal => self.take_signal()?,
                 Event::Act => self.enforce()?,
+                Event::Look => self.look()?,
                 Event::Flow => {
                     self.copy()?;
                     self.check_output()?;
@@ -288,8 +298,9 @@ impl Supervisor<'_> {
             let desk = self.desk.as_ref().and_then(|desk| desk.next());
             let next = self.next.map(Act::at).into_iter().chain(desk).min();
             let next = next.map(timeout);
+            let look = self.memory.as_ref().and_then(Watch::next);
             let quiet = (!self.settled.get()).then(|| PollTimeout::from(1000_u16));
-            let first = next.into_iter().chain(quiet).min();
+            let first = next.into_iter().chain(look.map(timeout)).chain(quiet).min();
             match poll(&mut fds, first.unwrap_or(PollTimeout::NONE)) {
                 Err(Errno::EINTR) => continue,
                 Ok(0) if first == quiet => {
@@ -313,6 +324,9 @@ impl Supervisor<'_> {
             }
             if self.next.is_some_and(|next| next.at() <= Instant::now()) {
                 return Ok(Event::Act);
+            }
+            if look.is_some_and(|at| at <= Instant::now()) {
+                return Ok(Event::Look);
             }
             if fds[relays.clone()].iter().any(|fd| !came(fd).is_empty()) {
                 return Ok(Event::Flow);
@@ -462,6 +476,15 @@ impl Supervisor<'_> {
         Ok(())
     }
 
+    /// Ends everything that takes more memory together than it may, where no control group does that.
+    fn look(&mut self) -> Result<(), Error> {
+        let used = self.sandbox.memory();
+        if self.memory.as_mut().is_some_and(|watch| watch.look(used)) {
+            self.sandbox.kill()?;
+        }
+        Ok(())
+    }
+
     fn wrote_too_much(&self) -> bool {
         self.gauge.as_ref().is_some_and(Gauge::exceeded)
     }
@@ -541,21 +564,24 @@ impl Supervisor<'_> {
         drop(self.console);
         let missing = self.sandbox.missing().to_vec();
         let full = self.sandbox.full().to_vec();
+        let tier = self.sandbox.tier();
         let finished = self.sandbox.finish();
         let Some(protections) = self.started else {
             finished?;
             return Err(Error::NeverStarted);
         };
-        let (usage, problem) = match finished {
+        let (mut usage, problem) = match finished {
             Ok(usage) => (usage, None),
             Err(error) => (Usage::default(), Some(error)),
         };
+        usage.oom_kills += u64::from(self.memory.is_some_and(|watch| watch.exceeded()));
         Ok(Ended {
             exit,
             stopped_by,
             interrupted,
             full,
             streams,
+            tier,
             protections,
             usage,
             missing,

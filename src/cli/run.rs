@@ -62,6 +62,7 @@ pub struct RunArguments {
     pub remove: bool,
     pub replace: bool,
     pub restart: Option<OsString>,
+    pub require: Option<OsString>,
     pub root: Option<OsString>,
     pub security_opt: Vec<OsString>,
     pub shm_size: Option<OsString>,
@@ -135,6 +136,7 @@ pub static OPTIONS: &[Opt<RunArguments>] = &[
     Run::value("cap-add", "CAP", "Keep a capability (in the sandbox's user namespace alone)", |a, v| a.cap_add.push(v)).under(PROTECTION),
     Run::value("cap-drop", "CAP", "Drop a capability that the policy keeps; none is kept by the built-in ones", |a, v| a.cap_drop.push(v)).under(PROTECTION),
     Run::value("security-opt", "OPTION", "no-new-privileges[:true], seccomp=FILE, seccomp=unconfined, or landlock=unconfined", |a, v| a.security_opt.push(v)).under(PROTECTION),
+    Run::value("require", "TIER", "Run with at least this: full, no-cgroup or no-namespace [default: the policy's minimum-tier]", |a, v| a.require = Some(v)).choices(&["full", "no-cgroup", "no-namespace"]).under(PROTECTION),
     Run::switch("best-effort", "Warn about a protection that cannot be had instead of stopping", |a, v| a.best_effort = v).under(PROTECTION),
 
     Run::value("memory", "SIZE", "Memory, as 512m or 2g", |a, v| a.memory = Some(v)).short('m').under(LIMITS),

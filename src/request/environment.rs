@@ -8,6 +8,9 @@ use super::text;
 use crate::caller::Caller;
 use crate::failure::{Failure, reason};
 
+/// Tells the command whether Landlock holds it.
+pub const LANDLOCK_ENABLED: &str = "LANDLOCK_ENABLED";
+
 /// The most an `--env-file` may hold, in bytes.
 const LONGEST_FILE: u64 = 1 << 20;
 
@@ -57,6 +60,14 @@ pub fn collect(
             ));
         }
         variables.extend(variable("--env", &typed, caller)?);
+    }
+    if variables.iter().any(|(name, _)| name == LANDLOCK_ENABLED) {
+        return Err(Failure::new(
+            format!(
+                "{LANDLOCK_ENABLED} cannot be set: programs choose their own protection by it, so palisade tells them the truth"
+            ),
+            "leave it out; it is 1 where Landlock holds the command, and 0 where it does not",
+        ));
     }
     Ok(variables)
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use palisade_policies::{NetworkMode, RootMode};
 use palisade_rootfs::{Platform, Reference};
 
+pub use environment::LANDLOCK_ENABLED;
 pub use life::Life;
 pub use limits::{Limits, Pids, Swap};
 pub use mounts::{Bind, Mount, Tmpfs, Volume, sandbox_path};
@@ -183,6 +184,7 @@ impl Request {
                 arguments.cap_drop,
                 arguments.security_opt,
                 arguments.best_effort,
+                arguments.require,
                 caller,
             )?,
             limits: limits::understand(limits::Typed {

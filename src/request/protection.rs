@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use oci_spec::runtime::Capability;
+use palisade_policies::Tier;
 
 use super::text;
 use crate::caller::Caller;
@@ -23,6 +24,8 @@ pub struct Protection {
     pub without_landlock: bool,
     /// `--best-effort`.
     pub best_effort: bool,
+    /// `--require`.
+    pub require: Option<Tier>,
 }
 
 /// A set of capabilities.
@@ -52,12 +55,14 @@ pub fn understand(
     drop: Vec<OsString>,
     options: Vec<OsString>,
     best_effort: bool,
+    require: Option<OsString>,
     caller: &Caller,
 ) -> Result<Protection, Failure> {
     let mut protection = Protection {
         add: capabilities("--cap-add", add)?,
         drop: capabilities("--cap-drop", drop)?,
         best_effort,
+        require: require.map(tier).transpose()?,
         ..Protection::default()
     };
     for typed in options {
@@ -98,6 +103,16 @@ pub fn understand(
     Ok(protection)
 }
 
+fn tier(typed: OsString) -> Result<Tier, Failure> {
+    let word = text::utf8("--require", typed)?;
+    Tier::from_word(&word).ok_or_else(|| {
+        Failure::new(
+            format!("--require {word} is no tier"),
+            "--require full, no-cgroup or no-namespace; palisade doctor says which can be had",
+        )
+    })
+}
+
 fn capabilities(option: &str, typed: Vec<OsString>) -> Result<Capabilities, Failure> {
     let mut set = Capabilities::default();
     for typed in typed {
@@ -134,6 +149,7 @@ mod tests {
             vec![],
             typed.iter().map(OsString::from).collect(),
             false,
+            None,
             &caller,
         )
     }
@@ -148,6 +164,12 @@ mod tests {
             assert_eq!(options(&[typed]).unwrap(), Protection::default());
         }
         assert!(options(&["no-new-privileges=false"]).is_err());
+    }
+
+    #[test]
+    fn a_tier_is_one_of_three_words() {
+        assert_eq!(tier("no-cgroup".into()).unwrap(), Tier::NoCgroup);
+        assert!(tier("most".into()).unwrap_err().remedy().contains("doctor"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use palisade_policies::Policy;
 use palisade_rootfs::ImageConfig;
 
 use crate::caller::Caller;
-use crate::request::Request;
+use crate::request::{LANDLOCK_ENABLED, Request};
 
 /// docker's PATH for images without one.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -65,6 +65,9 @@ pub fn resolve(inputs: &Inputs<'_>) -> Vec<String> {
     for (name, value) in &request.environment {
         env.set(name, value);
     }
+    // What programs choose their own protection by is the truth: the launch corrects it where it goes on without.
+    let landlock = !request.protection.without_landlock;
+    env.set(LANDLOCK_ENABLED, if landlock { "1" } else { "0" });
     env.0
         .into_iter()
         .map(|(name, value)| format!("{name}={value}"))

@@ -13,6 +13,7 @@ mod limits;
 mod mounts;
 mod protection;
 mod refine;
+pub mod shared;
 #[cfg(test)]
 mod tests;
 mod volumes;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{
     Linux, LinuxNamespace, LinuxNamespaceType, Process, Root as SpecRoot, Spec, User as SpecUser,
 };
-use palisade_policies::{Handles, NetworkMode, Policy, RootMode};
+use palisade_policies::{Handles, NetworkMode, Policy, RootMode, Tier};
 use palisade_rootfs::{Image, ImageConfig, Users};
 use palisade_runtime::{File, Plan, Root, Scratch, Upper};
 
@@ -166,6 +167,7 @@ pub fn resolve(
         create: places.create,
         volumes: Volumes::of(request, config, users, &identity, place.data),
         plan: Plan {
+            tier: tier(&spec, policy),
             id: place.id.to_owned(),
             spec,
             root: root_of(source, policy, read_only, place),
@@ -255,6 +257,17 @@ fn root_of(source: Source<'_>, policy: &Policy, read_only: bool, place: Place<'_
                 Upper::Directory(place.directory.to_owned())
             },
         },
+    }
+}
+
+/// A control group is made where something is limited, or where it is required.
+fn tier(spec: &Spec, policy: &Policy) -> Tier {
+    let linux = spec.linux().as_ref();
+    let limited = linux.is_some_and(|linux| linux.resources().is_some());
+    if limited || policy.minimum_tier == Tier::Full {
+        Tier::Full
+    } else {
+        Tier::NoCgroup
     }
 }
 

@@ -24,6 +24,7 @@ pub fn refine(
     refined.network.mode = request.network.unwrap_or(refined.network.mode);
     refined.filesystem.root = request.root_mode.unwrap_or(refined.filesystem.root);
     capabilities(&mut refined, request);
+    refined.minimum_tier = minimum_tier(policy, request);
     if policy.flags == Flags::TightenOnly {
         if let Some(option) = loosens(request) {
             return Err(Failure::new(
@@ -62,11 +63,23 @@ fn refuse_unenforced(policy: &Policy, request: &Request) -> Result<(), Failure> 
     };
     if policy.minimum_tier == Tier::Full && request.protection.best_effort {
         return refused(
-            "minimum-tier is full, and --best-effort would go on with less",
+            "the tier full is required, and --best-effort would go on with less",
             "leave --best-effort out",
         );
     }
     Ok(())
+}
+
+/// What `--require` says, else the policy. `--best-effort` goes as far down as there is something left that confines, but
+/// not below what a policy demands whole.
+fn minimum_tier(policy: &Policy, request: &Request) -> Tier {
+    match request.protection.require {
+        Some(tier) => tier,
+        None if request.protection.best_effort && policy.minimum_tier < Tier::Full => {
+            Tier::NoNamespace
+        }
+        None => policy.minimum_tier,
+    }
 }
 
 fn capabilities(policy: &mut Policy, request: &Request) {

@@ -8,12 +8,14 @@ mod assemble;
 mod bases;
 mod decision;
 mod rule;
+mod shared;
 pub mod x86_64;
 
 use std::borrow::Cow;
 
 pub use bases::tables;
 pub use rule::{Action, Comparison, Condition, Rule, Table, Width};
+pub use shared::shared;
 
 use crate::error::Error;
 use crate::program::Program;

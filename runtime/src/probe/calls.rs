@@ -50,15 +50,6 @@ pub(super) fn kcmp() -> Errno {
     Errno::last()
 }
 
-/// pidfd_open(2).
-pub(super) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
-    // SAFETY: takes integers only.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 /// Whether `fd` is open.
 pub(super) fn is_open(fd: BorrowedFd<'_>) -> bool {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD).is_ok()

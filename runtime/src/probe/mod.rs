@@ -175,6 +175,11 @@ impl Survey {
         survey
     }
 
+    /// Whether namespaces can be had, and what is done in them: one child that tries it all, for those who must know before.
+    pub fn namespaces_work() -> bool {
+        processes::clone3_works() && mounts::whole_works()
+    }
+
     /// The same without making a control group.
     pub fn without_limits() -> Self {
         let surroundings = Surroundings::read();

@@ -61,6 +61,28 @@ pub(super) fn probe(around: &Surroundings) -> Vec<Probe> {
     probes
 }
 
+/// Everything that a sandbox needs of namespaces and mounts, in one go.
+pub(super) fn whole_works() -> bool {
+    let whole = || {
+        enter()?;
+        let flags = libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWCGROUP
+            | libc::CLONE_NEWNET
+            | libc::CLONE_NEWPID;
+        calls::unshare(flags).doing("make the other namespaces")?;
+        ask(|| {
+            let proc = new(c"proc", &[])?;
+            new(c"devpts", &[(c"newinstance", None)])?;
+            new(c"mqueue", &[])?;
+            overlay()?;
+            drop(proc);
+            pivot_root()
+        })
+    };
+    ask(whole).is_ok()
+}
+
 /// Into namespaces in which mounts may be made, with a tree that nobody else sees.
 fn enter() -> Result<(), Failed> {
     enter_user_namespace()?;

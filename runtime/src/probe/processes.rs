@@ -27,13 +27,17 @@ pub(super) fn probe(around: &Surroundings) -> Vec<Probe> {
     ]
 }
 
+pub(super) fn clone3_works() -> bool {
+    ask(clone3).is_ok()
+}
+
 fn clone3() -> Answer {
     calls::clone3_works().doing("make a process with clone3")?;
     Ok(String::new())
 }
 
 fn pidfd() -> Answer {
-    let pidfd = calls::pidfd_open(getpid().as_raw()).doing("open a process by pidfd_open")?;
+    let pidfd = sys::pidfd_open(getpid().as_raw()).doing("open a process by pidfd_open")?;
     // Signal 0 only asks whether it could be sent.
     sys::pidfd_send_signal(pidfd.as_fd(), 0).doing("signal a process by pidfd_send_signal")?;
     Ok(String::new())

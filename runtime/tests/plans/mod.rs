@@ -197,6 +197,7 @@ pub fn plan(args: &[&str]) -> Plan {
         stop_signal: libc::SIGTERM,
         stop_timeout: Duration::from_secs(10),
         joinable: false,
+        tier: palisade_runtime::Tier::NoCgroup,
         best_effort: false,
     }
 }

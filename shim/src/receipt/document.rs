@@ -32,6 +32,7 @@ pub(crate) struct Ending {
 /// What there is to say only of a command that ran.
 #[derive(Debug)]
 struct Ran {
+    tier: Option<&'static str>,
     protections: BTreeMap<String, String>,
     usage: Usage,
     output: Option<Output>,
@@ -65,11 +66,17 @@ impl Ending {
             error: None,
             full: outcome.full.clone(),
             ran: Some(Ran {
+                tier: outcome.tier.map(palisade_runtime::Tier::word),
                 protections,
                 usage,
                 output,
             }),
         }
+    }
+
+    /// The tier that held the command, where it ran.
+    pub(super) fn tier(&self) -> Option<&'static str> {
+        self.ran.as_ref().and_then(|ran| ran.tier)
     }
 
     pub(crate) fn failed(exit_code: u8, error: impl Display) -> Self {
@@ -343,6 +350,7 @@ mod tests {
             })
         };
         ending.ran = Some(Ran {
+            tier: Some("full"),
             protections: [("NoNewPrivs".into(), "1".into())].into(),
             usage: Usage {
                 cpu_microseconds: 5,

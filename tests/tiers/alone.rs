@@ -1,0 +1,308 @@
+//! What holds a command where there are no namespaces.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixListener;
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::rig::{
+    Guard, Rig, assert_code, describe, end, entries, pid, processes_with, started, text,
+};
+use crate::without::{alone, on_host};
+
+fn run(rig: &Rig, options: &[&str], script: &str) -> std::process::Output {
+    end(alone(rig, options, script).spawn().unwrap())
+}
+
+/// A process that stays whatever happens to it, and carries the mark in its command line.
+fn stubborn(mark: &str) -> String {
+    format!("sh -c 'trap \"\" TERM HUP INT; while :; do sleep 1000; done' {mark}")
+}
+
+/// Processes of the command that carry the mark; palisade's own, whose arguments carry it too, may be about to end.
+fn left(rig: &Rig) -> Vec<String> {
+    let mark = rig.mark();
+    processes_with(&mark)
+        .into_iter()
+        .filter(|line| line.starts_with("sh -c"))
+        .collect()
+}
+
+#[test]
+fn exit_codes_are_the_commands_own() {
+    let rig = Rig::new();
+    assert_code(&run(&rig, &[], "exit 0"), 0);
+    assert_code(&run(&rig, &[], "exit 255"), 255);
+    assert_code(&run(&rig, &[], "kill -9 $$"), 137);
+    assert_code(&run(&rig, &[], "kill -TERM $$"), 143);
+    let missing = on_host(&rig, &[], "exec no-such-program");
+    assert_code(&missing, 127);
+    assert_code(
+        &run(
+            &rig,
+            &["--timeout", "200ms", "--stop-timeout", "1"],
+            "sleep 1000",
+        ),
+        124,
+    );
+}
+
+#[test]
+fn what_the_command_left_running_ends_with_it() {
+    let rig = Rig::new();
+    let stays = stubborn(&rig.mark());
+    let script = format!(
+        "{stays} & setsid {stays} & (setsid {stays} &) ; nohup {stays} >/dev/null 2>&1 & exit 4"
+    );
+    assert_code(&run(&rig, &[], &script), 4);
+    assert_eq!(left(&rig), [""; 0]);
+    assert_eq!(entries(&rig.path("store/sandboxes")), [""; 0]);
+}
+
+#[test]
+fn the_time_limit_ends_the_whole_tree() {
+    let rig = Rig::new();
+    let stays = stubborn(&rig.mark());
+    let options = ["--timeout", "1s", "--stop-timeout", "1"];
+    assert_code(
+        &run(&rig, &options, &format!("setsid {stays} & {stays}")),
+        124,
+    );
+    assert_eq!(left(&rig), [""; 0]);
+}
+
+#[test]
+fn a_swarm_of_orphans_is_ended() {
+    let rig = Rig::new();
+    let stays = stubborn(&rig.mark());
+    let script =
+        format!("i=0; while [ $i -lt 60 ]; do (setsid {stays} &); i=$((i+1)); done; exit 6");
+    assert_code(&run(&rig, &[], &script), 6);
+    assert_eq!(left(&rig), [""; 0]);
+}
+
+#[test]
+fn when_palisade_is_killed_everything_in_the_sandbox_dies() {
+    let rig = Rig::new();
+    let stays = stubborn(&rig.mark());
+    let mut child = started(&mut alone(
+        &rig,
+        &[],
+        &format!("setsid {stays} & echo ready; {stays}"),
+    ));
+    kill(pid(&child), Signal::SIGKILL).unwrap();
+    let _guard = Guard::over(&child);
+    // The end of the pipe is the end of the last process that held it.
+    let mut rest = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
+    child.wait().unwrap();
+    assert_eq!(left(&rig), [""; 0]);
+}
+
+#[test]
+fn when_the_process_between_is_killed_everything_in_the_sandbox_dies() {
+    let rig = Rig::new();
+    let stays = stubborn(&rig.mark());
+    let script =
+        format!("setsid {stays} & trap 'echo again' USR1; echo ready; while :; do sleep 0.1; done");
+    let mut child = started(&mut alone(&rig, &[], &script));
+    // A signal goes through palisade and the process between, so that both know of the command when it arrives.
+    kill(pid(&child), Signal::SIGUSR1).unwrap();
+    let guard = Guard::over(&child);
+    let mut said = [0; 6];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut said)
+        .unwrap();
+    assert_eq!(&said, b"again\n");
+    drop(guard);
+    // The only child of palisade, which `sh` has become by exec.
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    let between: i32 = children.trim().parse().unwrap();
+    kill(nix::unistd::Pid::from_raw(between), Signal::SIGKILL).unwrap();
+    let output = end(child);
+    assert_code(&output, 137);
+    assert_eq!(left(&rig), [""; 0]);
+}
+
+#[test]
+fn signals_reach_the_command() {
+    let rig = Rig::new();
+    let child = started(&mut alone(
+        &rig,
+        &[],
+        "trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 0.1; done",
+    ));
+    kill(pid(&child), Signal::SIGTERM).unwrap();
+    let output = end(child);
+    assert_code(&output, 9);
+    assert!(
+        text(&output.stdout).contains("caught"),
+        "{}",
+        describe(&output)
+    );
+}
+
+#[test]
+fn no_process_outside_can_be_signalled_or_looked_into() {
+    let rig = Rig::new();
+    let script = "for p in $PPID 1; do kill -0 $p 2>/dev/null && echo signalled; cat /proc/$p/environ /proc/$p/cmdline /proc/$p/maps; done; \
+                  ls /proc; cat /proc/self/cmdline >/dev/null; while read -r line; do echo own; break; done </proc/self/status";
+    let output = on_host(&rig, &[], script);
+    // The shell reads its own status, as it opens the file itself.
+    assert_eq!(text(&output.stdout), "own\n", "{}", describe(&output));
+}
+
+#[test]
+fn no_file_of_the_callers_can_be_opened_and_no_place_but_its_own_written() {
+    let rig = Rig::new();
+    let secret = rig.path("secret");
+    fs::write(&secret, "secret").unwrap();
+    let script = format!(
+        "cat {0}; echo x >{0}; echo x >/tmp/palisade-probe; mkdir /tmp/palisade-probe; ls {1}; ls /; ls /home; ls /etc; cat /etc/shadow; \
+         ln {0} $TMPDIR/link && cat $TMPDIR/link; mv {0} $TMPDIR/moved; rm -f {0}; touch $TMPDIR/a $HOME/b $XDG_RUNTIME_DIR/c && echo wrote",
+        secret.display(),
+        rig.path("").display()
+    );
+    let output = on_host(&rig, &[], &script);
+    assert_eq!(text(&output.stdout), "wrote\n", "{}", describe(&output));
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+    assert!(!std::path::Path::new("/tmp/palisade-probe").exists());
+}
+
+#[test]
+fn a_workspace_at_its_own_place_is_writable_or_not_as_asked() {
+    let rig = Rig::new();
+    let place = rig.path("workspace").display().to_string();
+    let script = format!("echo made >{place}/file && cat {place}/file");
+    let output = on_host(
+        &rig,
+        &["-v", &format!("{place}:{place}"), "-w", &place],
+        &script,
+    );
+    assert_eq!(text(&output.stdout), "made\n", "{}", describe(&output));
+    let output = on_host(
+        &rig,
+        &["-v", &format!("{place}:{place}:ro")],
+        &format!("cat {place}/file; echo y >{place}/file"),
+    );
+    assert_eq!(text(&output.stdout), "made\n", "{}", describe(&output));
+    assert_eq!(
+        fs::read_to_string(rig.path("workspace/file")).unwrap(),
+        "made\n"
+    );
+}
+
+#[test]
+fn no_socket_leads_out() {
+    let rig = Rig::new();
+    let place = rig.path("workspace/socket");
+    let _listener = UnixListener::bind(&place).unwrap();
+    let workspace = rig.path("workspace").display().to_string();
+    let script = format!(
+        "python3 - <<'END'
+import socket
+def attempt(name, make):
+    try:
+        make()
+        print(name)
+    except OSError:
+        pass
+attempt('unix', lambda: socket.socket(socket.AF_UNIX).connect('{0}'))
+attempt('inet', lambda: socket.socket(socket.AF_INET))
+attempt('inet6', lambda: socket.socket(socket.AF_INET6))
+attempt('netlink', lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW))
+attempt('datagram pair', lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
+attempt('pair', lambda: socket.socketpair())
+END",
+        place.display()
+    );
+    let options = ["-v", &format!("{workspace}:{workspace}")];
+    assert_eq!(text(&on_host(&rig, &options, &script).stdout), "pair\n");
+    // With the host's network there is that, and still no way to a service's UNIX socket.
+    let options = [
+        "-v",
+        &format!("{workspace}:{workspace}"),
+        "--network",
+        "host",
+    ];
+    assert_eq!(
+        text(&on_host(&rig, &options, &script).stdout),
+        "inet\ninet6\nnetlink\npair\n"
+    );
+}
+
+#[test]
+fn shared_memory_and_limits_of_others_are_out_of_reach() {
+    let rig = Rig::new();
+    let script = "python3 - <<'END'
+import ctypes, os, resource
+libc = ctypes.CDLL(None, use_errno=True)
+print('shm', libc.shmget(0x1234, 4096, 0o1600) < 0)
+try:
+    resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))
+    print('limited')
+except OSError:
+    print('refused')
+print('own', resource.prlimit(0, resource.RLIMIT_CORE))
+END";
+    let output = on_host(&rig, &[], script);
+    assert_eq!(
+        text(&output.stdout),
+        "shm True\nrefused\nown (0, 0)\n",
+        "{}",
+        describe(&output)
+    );
+}
+
+#[test]
+fn the_callers_variables_and_descriptors_do_not_cross() {
+    let rig = Rig::new();
+    let mut command = alone(&rig, &[], "env; ls /proc/self/fd 2>/dev/null");
+    command.env("SECRET_TOKEN", "hunter2");
+    let output = end(command.spawn().unwrap());
+    assert_code(&output, 0);
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("HOME=") && !said.contains("hunter2"),
+        "{said}"
+    );
+    // The last is the directory that is being listed.
+    assert!(said.ends_with("\n0\n1\n2\n3\n"), "{said}");
+}
+
+#[test]
+fn a_prepared_directory_is_all_that_a_static_program_of_it_sees() {
+    let rig = Rig::new();
+    let output = run(
+        &rig,
+        &[],
+        "cat /etc/passwd; ls /usr; cat ../../etc/passwd; echo from $0; pwd",
+    );
+    assert_code(&output, 0);
+    let said = text(&output.stdout);
+    let image = rig.path("image").display().to_string();
+    assert_eq!(said, format!("from sh\n{image}\n"), "{}", describe(&output));
+}
+
+#[test]
+fn ordinary_work_goes_on() {
+    let rig = Rig::new();
+    let place = rig.path("workspace").display().to_string();
+    let script = format!(
+        "cd {place} && printf 'int main(void){{return 42;}}' >a.c && gcc a.c -o a && ./a; echo $?; git init -q r && cd r && \
+         git -c user.name=a -c user.email=b@c commit -q --allow-empty -m x && git log --oneline | wc -l; \
+         python3 -c 'import subprocess; print(subprocess.run([\"echo\", \"child\"], capture_output=True, text=True).stdout)'; \
+         echo one two | tr ' ' '\\n' | sort -r"
+    );
+    let output = on_host(&rig, &["-v", &format!("{place}:{place}")], &script);
+    assert_eq!(
+        text(&output.stdout),
+        "42\n1\nchild\n\ntwo\none\n",
+        "{}",
+        describe(&output)
+    );
+}
