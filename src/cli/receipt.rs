@@ -47,6 +47,7 @@ pub fn verb() -> Command {
                 .arg(json("Print the receipts themselves, without signature"))
                 .arg(file("FILE", "Receipts or logs").num_args(1..)),
         )
+        .subcommand(Command::new("schema").about("Print the JSON Schema of receipts"))
         .subcommand(
             Command::new("keygen")
                 .about("Make an Ed25519 key to sign receipts with: FILE for --receipt-key, FILE.pub for verify --key")

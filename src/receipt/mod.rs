@@ -12,12 +12,15 @@ use serde_json::Value;
 use crate::failure::{Failure, printable};
 use crate::verb::print;
 
-/// `verify`, `show`, `keygen`.
+const SCHEMA: &str = include_str!("../../docs/receipt.schema.json");
+
+/// `verify`, `show`, `keygen`, `schema`.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     match matches.subcommand() {
         Some(("verify", matches)) => verify(matches),
         Some(("show", matches)) => show(matches),
         Some(("keygen", matches)) => keygen(matches),
+        Some(("schema", _)) => print(SCHEMA).map(|()| 0),
         _ => Ok(0),
     }
 }
