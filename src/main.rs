@@ -8,20 +8,22 @@ mod attach;
 mod caller;
 mod cli;
 mod confirm;
+mod container;
 mod create;
 mod data;
 mod diagnosis;
 mod doctor;
 mod dry_run;
+mod events;
 mod failure;
-#[allow(dead_code)] // Verbs take it into use one by one.
-#[allow(unused_imports)]
 mod format;
 mod image;
+mod inspect;
 mod life;
 mod logs;
 mod manual;
 mod policy;
+mod port;
 mod ps;
 mod receipt;
 mod record;
@@ -30,6 +32,7 @@ mod request;
 mod resolve;
 mod run;
 mod sandboxes;
+mod selection;
 mod verb;
 mod volume;
 
@@ -41,7 +44,7 @@ mod volume;
 extern "C" fn main_of_c(_count: c_int, _words: *const *const c_char) -> c_int {
     palisade_runtime::begin();
     // The standard library has the words from the C library's start.
-    let code = verb::dispatch(std::env::args_os().skip(1));
+    let code = verb::dispatch(std::env::args_os().skip(1).collect());
     // Nobody else does it when a program ends this way; what cannot be written now could not be before.
     let _ = std::io::stdout().flush();
     code.into()

@@ -3,12 +3,14 @@
 use std::time::SystemTime;
 
 use clap::ArgMatches;
+use palisade_rootfs::volumes;
 use palisade_shim::state::{Known, Status};
 use serde_json::Value;
 
 use crate::failure::{Failure, printable};
 use crate::format::{self, Listing, Row};
 use crate::sandboxes::{complain, failure, registry};
+use crate::selection::Selection;
 use crate::verb::print;
 
 const LISTING: Listing = Listing {
@@ -25,9 +27,17 @@ const LISTING: Listing = Listing {
         ("Labels", "LABELS"),
         ("Networks", "NETWORKS"),
         ("Mounts", "MOUNTS"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Size", "SIZE"),
     ],
     table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
     quiet: "{{.ID}}",
+};
+
+/// With `-s`.
+const SIZED: Listing = Listing {
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}",
+    ..LISTING
 };
 
 /// Lists sandboxes: those that run, or with `-a` all.
@@ -39,23 +49,34 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     for problem in &listing.problems {
         complain(&failure(problem));
     }
-    let all = matches.get_flag("all");
+    let selection = Selection::of_list(&registry, matches)?;
+    let last = match matches.get_one::<i64>("last") {
+        _ if matches.get_flag("latest") => Some(1),
+        Some(count) => Some(usize::try_from(*count).unwrap_or(usize::MAX)),
+        None => None,
+    };
+    let all = matches.get_flag("all") || last.is_some() || selection.names_a_state();
+    let format = matches.get_one::<String>("format").map(String::as_str);
+    let sized = matches.get_flag("size");
+    let measured = sized || format.is_some_and(|format| format.contains(".Size"));
     let whole = matches.get_flag("no-trunc");
     let now = SystemTime::now();
     let rows: Vec<Row> = listing
         .sandboxes
         .iter()
         .filter(|known| all || known.state.status.is_live())
-        .map(|known| row(known, whole, now))
+        .filter(|known| selection.accepts(known))
+        .take(last.unwrap_or(usize::MAX))
+        .map(|known| row(known, whole, now, measured))
         .collect();
-    let format = matches.get_one::<String>("format").map(String::as_str);
-    let text = LISTING
+    let listing = if sized { SIZED } else { LISTING };
+    let text = listing
         .print(format, matches.get_flag("quiet"), &rows)
         .map_err(|error| Failure::new(error.message, error.remedy))?;
     print(&text).map(|()| 0)
 }
 
-fn row(known: &Known, whole: bool, now: SystemTime) -> Row {
+fn row(known: &Known, whole: bool, now: SystemTime, measured: bool) -> Row {
     let (config, state) = (&known.config, &known.state);
     let id = if whole {
         &config.id
@@ -75,6 +96,14 @@ fn row(known: &Known, whole: bool, now: SystemTime) -> Row {
         .map(|mount| mount.name.as_deref().unwrap_or(&mount.source))
         .filter(|source| !source.is_empty())
         .collect();
+    let volumes = config.mounts.iter().filter(|mount| mount.kind == "volume");
+    let volumes = volumes.count();
+    let size = if measured {
+        // Where there is no such directory, the layer is in memory.
+        format::size(volumes::usage(&known.entry.directory.join("upper")).unwrap_or(0))
+    } else {
+        String::new()
+    };
     let text = |text: &str| Value::from(printable(text));
     Row::new([
         ("ID", text(id)),
@@ -88,6 +117,8 @@ fn row(known: &Known, whole: bool, now: SystemTime) -> Row {
         ("Names", text(&config.name)),
         ("Networks", text(&config.network)),
         ("Mounts", text(&mounts.join(","))),
+        ("LocalVolumes", text(&volumes.to_string())),
+        ("Size", text(&size)),
     ])
     .with_labels(
         config

@@ -6,14 +6,16 @@ use std::io::Write;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 
-use crate::cli::{life as cli, receipt as receipt_cli, registry as registry_cli, render};
+use crate::cli::{life as cli, look, receipt as receipt_cli, registry as registry_cli, render};
 use crate::failure::{EXIT_PALISADE, Failure, reason};
 use crate::image;
 use crate::registry::{login, pull, push};
 use crate::{attach, create, doctor, life, logs, manual, policy, ps, receipt, run, volume};
+use crate::{container, events, inspect, port};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
-pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
+pub fn dispatch(args: Vec<OsString>) -> u8 {
+    let mut args = args.into_iter();
     let verb = args.next().unwrap_or_default();
     let result = match verb.to_str() {
         Some("run") => run::main(args),
@@ -32,6 +34,16 @@ pub fn dispatch(mut args: impl Iterator<Item = OsString>) -> u8 {
         Some("logs") => matched(cli::logs(), verb, args, &logs::main),
         Some("attach") => matched(cli::attach(), verb, args, &attach::main),
         Some("ps") => matched(cli::ps(), verb, args, &ps::main),
+        Some("inspect") => matched(look::inspect(), verb, args, &inspect::main),
+        Some("events") => matched(look::events(), verb, args, &events::main),
+        Some("port") => matched(look::port(), verb, args, &port::main),
+        Some("container") => {
+            if let Some(shorter) = container::shorter(args.as_slice()) {
+                return dispatch(shorter);
+            }
+            let command = look::container();
+            matched(command, verb, args, &container::main)
+        }
         Some("policy") => matched(render::policy_verb(), verb, args, &policy::main),
         Some("receipt") => matched(receipt_cli::verb(), verb, args, &receipt::main),
         Some("doctor") => matched(render::doctor_verb(), verb, args, &doctor::main),

@@ -198,6 +198,25 @@ pub fn ps() -> Command {
         .arg(switch("all", 'a', "Also those that do not run"))
         .arg(switch("quiet", 'q', "Only ids"))
         .arg(
+            Arg::new("last")
+                .long("last")
+                .short('n')
+                .value_name("NUMBER")
+                .value_parser(clap::value_parser!(i64))
+                .allow_negative_numbers(true)
+                .help("The last made so many, whether they run or not; -1 for no bound"),
+        )
+        .arg(switch("latest", 'l', "The last made one, whether it runs or not"))
+        .arg(switch("size", 's', "With the size of the writable layer"))
+        .arg(
+            Arg::new("filter")
+                .long("filter")
+                .short('f')
+                .action(ArgAction::Append)
+                .value_name("KEY=VALUE")
+                .help("ancestor=, before=, exited=, health=, id=, label=, name=, network=, since=, status= or volume="),
+        )
+        .arg(
             Arg::new("no-trunc")
                 .long("no-trunc")
                 .action(ArgAction::SetTrue)

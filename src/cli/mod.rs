@@ -1,6 +1,7 @@
 //! The command line, as typed.
 
 pub mod life;
+pub mod look;
 pub mod options;
 pub mod receipt;
 pub mod registry;

@@ -52,6 +52,7 @@ pub fn tree() -> Command {
         .subcommand(registry::logout_verb())
         .subcommand(create_verb())
         .subcommands(life::verbs())
+        .subcommands(super::look::verbs())
         .subcommand(policy_verb())
         .subcommand(super::receipt::verb())
         .subcommand(doctor_verb())

@@ -18,12 +18,13 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use clock::{created_at, parse_time, rfc3339, span};
-pub use evaluate::Labels;
+pub use clock::{created_at, parse_time, rfc3339};
 pub use filter::{Filters, Key, Takes, truth};
 pub use listing::{Listing, Row, inspected};
 pub use parse::Template;
-pub use quantity::{ago, binary_size, duration, size};
+#[allow(unused_imports)] // For answers about memory.
+pub use quantity::binary_size;
+pub use quantity::{ago, duration, size};
 
 use std::fmt;
 

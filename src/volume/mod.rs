@@ -350,7 +350,8 @@ impl Place {
     }
 }
 
-fn shown(volume: &Volume) -> Value {
+/// A volume as docker shows it.
+pub fn shown(volume: &Volume) -> Value {
     json!({
         "CreatedAt": format::rfc3339(volume.created),
         "Driver": "local",

@@ -204,8 +204,7 @@ impl Volumes {
     /// # Errors
     /// A directory that cannot be read.
     pub fn size(&self, name: &str) -> Result<u64> {
-        let path = self.mountpoint(name);
-        copy::size(&path).map_err(|e| Error::io("measure", &path, e))
+        usage(&self.mountpoint(name))
     }
 
     /// Removes a volume with all its files.
@@ -279,6 +278,14 @@ impl Volumes {
         }
         Ok(directory)
     }
+}
+
+/// Bytes that the files below a directory take on the disk.
+///
+/// # Errors
+/// It is not there, or cannot be read.
+pub fn usage(path: &Path) -> Result<u64> {
+    copy::size(path).map_err(|e| Error::io("measure", path, e))
 }
 
 /// Fills a directory that nobody else knows of, as [`Volumes::take`] fills a volume: `directory/_data` is what a sandbox sees.

@@ -20,6 +20,7 @@
 
 mod config;
 mod events;
+mod follow;
 mod lock;
 mod names;
 mod status;
@@ -37,6 +38,7 @@ use serde::de::DeserializeOwned;
 
 pub use config::{Config, Health, Image, Limits, LogOptions, Mount, Restart};
 pub use events::{Event, Events};
+pub use follow::Follower;
 pub use lock::Lock;
 pub use status::{Check, Exited, Healthiness, State, Status, Verdict};
 
