@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::ArgMatches;
 use nix::sys::signal::Signal;
+use palisade_rootfs::Platform;
 use palisade_rootfs::volumes::{self, Volumes};
 use palisade_shim::Error;
 use palisade_shim::state::{
@@ -11,11 +12,12 @@ use palisade_shim::state::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::format::{inspected, rfc3339};
 use crate::sandboxes::{complain, failure, registry};
 use crate::verb::print;
-use crate::volume;
+use crate::{image, volume};
 
 /// What docker gives for a time that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -46,7 +48,7 @@ pub fn all(matches: &ArgMatches, kind: Option<&str>) -> Result<u8, Failure> {
 }
 
 fn one(registry: &Registry, name: &str, kind: Option<&str>, sized: bool) -> Result<Value, Failure> {
-    if kind != Some("volume") {
+    if kind.is_none_or(|kind| kind == "container") {
         match registry.find(name) {
             Ok(entry) => {
                 let known = entry.look().map_err(|error| failure(&error))?;
@@ -63,7 +65,19 @@ fn one(registry: &Registry, name: &str, kind: Option<&str>, sized: bool) -> Resu
             Err(error) => return Err(failure(&error)),
         }
     }
-    if kind != Some("container") {
+    if kind.is_none_or(|kind| kind == "image") {
+        let caller = Caller::read(false)?;
+        let data = registry.data().to_owned();
+        match image::Place::below(data, &caller, Platform::host())
+            .and_then(|place| image::inspect::value(&place, name))
+        {
+            Ok(value) => return Ok(value),
+            Err(failure) if kind.is_some() => return Err(failure.with_code(1)),
+            // Something else may have the name.
+            Err(_) => {}
+        }
+    }
+    if kind.is_none_or(|kind| kind == "volume") {
         let found = Volumes::new(registry.data()).find(name);
         let found = found.map_err(|error| Failure::new(error.to_string(), "").with_code(1))?;
         if let Some(found) = found {
@@ -71,11 +85,11 @@ fn one(registry: &Registry, name: &str, kind: Option<&str>, sized: bool) -> Resu
         }
     }
     let kind = kind
-        .unwrap_or("sandbox or volume")
+        .unwrap_or("sandbox, image or volume")
         .replace("container", "sandbox");
     Err(Failure::new(
         format!("there is no {kind} {name}"),
-        "palisade ps -a, palisade volume ls",
+        "palisade ps -a, palisade images, palisade volume ls",
     )
     .with_code(1))
 }

@@ -21,7 +21,7 @@ fn filter(help: &'static str) -> Arg {
 /// `palisade inspect`.
 pub fn inspect() -> Command {
     Command::new("inspect")
-        .about("Print all that is known of sandboxes or volumes, as JSON in docker's form")
+        .about("Print all that is known of sandboxes, images or volumes, as JSON in docker's form")
         .arg(root())
         .arg(
             Arg::new("format")
@@ -33,7 +33,7 @@ pub fn inspect() -> Command {
         .arg(
             Arg::new("type")
                 .long("type")
-                .value_parser(["container", "volume"])
+                .value_parser(["container", "image", "volume"])
                 .help("Look among these alone"),
         )
         .arg(

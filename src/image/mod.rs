@@ -3,7 +3,7 @@
 mod commands;
 mod describe;
 mod history;
-mod inspect;
+pub mod inspect;
 mod list;
 mod load;
 mod prune;
@@ -69,6 +69,11 @@ impl Place {
             Ok(Some(platform)) => Platform::parse(platform).map_err(|e| failed(&e))?,
             _ => Platform::host(),
         };
+        Self::below(data, &caller, platform)
+    }
+
+    /// The store below a data directory.
+    pub fn below(data: PathBuf, caller: &Caller, platform: Platform) -> Result<Self, Failure> {
         Ok(Self {
             store: Store::open(&data).map_err(|e| failed(&e))?,
             data,

@@ -110,12 +110,13 @@ fn what_is_not_there_is_said_and_the_rest_is_printed() {
     assert_eq!(code(&output), 1, "{}", describe(&output));
     assert_eq!(text(&output.stdout), "/agent\n");
     assert!(
-        text(&output.stderr).contains("no sandbox or volume nobody"),
+        text(&output.stderr).contains("no sandbox, image or volume nobody"),
         "{}",
         describe(&output)
     );
     for args in [
         &["inspect", "--type", "volume", "agent"][..],
+        &["inspect", "--type", "image", "agent"],
         &["inspect", "--format", "{{.State.Sleeping}}", "agent"],
         &["port", "nobody"],
         &["port", "agent", "80"],
