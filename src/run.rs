@@ -247,7 +247,7 @@ pub fn image_remedy(error: &palisade_rootfs::Error) -> &'static str {
         | Error::Config { .. } => "fetch or build the image again; nothing of it was kept",
         Error::NoSuchImage { .. } => "a tag that it has, after a colon",
         _ => {
-            "check the path and who may read it; skopeo copy docker://NAME oci:DIR:TAG brings an image to disk"
+            "check the path and who may read it; palisade pull NAME fetches an image from a registry"
         }
     }
 }
