@@ -26,6 +26,7 @@ mod nearest;
 #[allow(dead_code, reason = "the library also writes policies and asks them")]
 mod policy;
 #[path = "src/program.rs"]
+#[allow(dead_code, reason = "the library also runs programs")]
 mod program;
 #[path = "src/quantity.rs"]
 #[allow(dead_code, reason = "the library also writes quantities")]

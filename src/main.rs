@@ -15,6 +15,7 @@ mod diagnosis;
 mod doctor;
 mod dry_run;
 mod events;
+mod explain;
 mod failure;
 mod format;
 mod image;

@@ -25,7 +25,7 @@ use crate::registry::pull::{self, When};
 use crate::request::{Request, Userns};
 use crate::resolve::{self, Place, Resolved, Source, host::HostTree};
 use crate::verb::print;
-use crate::{create, data, diagnosis, dry_run, policy, volume};
+use crate::{create, data, diagnosis, dry_run, explain, policy, volume};
 
 /// Runs a command in a new sandbox and returns its exit code.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
@@ -307,6 +307,10 @@ fn finish(
             }
             if !request.quiet {
                 tell("note", &ending(&ready.policy, &outcome));
+            }
+            if request.explain {
+                let denials = outcome.denials.as_ref();
+                tell("denied", &explain::lines(request, &ready.policy, denials));
             }
             Ok(outcome.code)
         }

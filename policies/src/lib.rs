@@ -55,14 +55,14 @@ pub use policy::{
     Base, Denied, Environment, Filesystem, Flags, Handles, IoLimit, Limits, Network, NetworkMode,
     Policy, Rlimit, RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
 };
-pub use program::{Instruction, Program};
+pub use program::{Instruction, Program, SystemCall};
 pub use quantity::{format_duration, format_size, parse_duration, parse_size};
 
 /// System call filters: tables of rules, their compilation, and seccomp profiles of users.
 pub mod seccomp {
     pub use crate::filter::{
-        Action, Comparison, Condition, MOST_INSTRUCTIONS, Rule, Table, Width, compile, shared,
-        tables, x86_64,
+        Action, Comparison, Condition, MOST_INSTRUCTIONS, Refusal, Rule, Table, Width, compile,
+        explain, shared, tables, telling_arguments, x86_64,
     };
     pub use crate::profile::from_json;
 }

@@ -456,3 +456,43 @@ fn a_capability_adds_what_docker_adds_for_it_and_a_denial_still_wins() {
         0x0005_0000 | EAFNOSUPPORT
     );
 }
+
+#[test]
+fn a_program_that_asks_a_listener_answers_as_the_one_that_refuses() {
+    const ASKED: u32 = 0x7fc0_0000;
+    for (name, _) in BUILTINS {
+        let plain = palisade_policies::Program(ours(name).into());
+        let asking = plain.notifying();
+        let (mut refused, mut same) = (0, 0);
+        for number in (0..600).chain([0x4000_0001]) {
+            for first in [0, 1, 2, 16, 17, 0x1000_0000, u64::MAX] {
+                let arguments = [first, 0x5412, first, 0, 0, 0];
+                let call = Call::native(number, arguments);
+                let (before, after) = (run(&plain.0, &call).0, run(&asking.0, &call).0);
+                let seen = palisade_policies::SystemCall {
+                    number,
+                    arch: x86_64::AUDIT_ARCH,
+                    arguments,
+                };
+                assert_eq!(plain.result(&seen), Some(before));
+                match plain.errno(&seen) {
+                    Some(errno) => {
+                        assert_eq!((before, after), (0x5_0000 | u32::from(errno), ASKED));
+                        refused += 1;
+                    }
+                    None => {
+                        assert_eq!(before, after);
+                        same += 1;
+                    }
+                }
+            }
+        }
+        assert!(refused > 100 && same > 100, "{name}");
+        let foreign = palisade_policies::SystemCall {
+            number: 1,
+            arch: 0x4000_0003,
+            arguments: [0; 6],
+        };
+        assert_eq!(asking.result(&foreign), Some(0x8000_0000), "still killed");
+    }
+}

@@ -11,7 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::Mode;
 
-use crate::control::{Record, Step};
+use crate::control::{self, Kind, Record, Step};
 use crate::failure::{Failure, Try};
 use crate::prepare::{Prepared, PreparedCommand};
 use crate::readback::{self, Look};
@@ -41,6 +41,8 @@ pub(crate) struct Start<'a> {
     pub(crate) root: Option<readback::Place>,
     /// The supplementary groups that it has.
     pub(crate) groups: &'a [u32],
+    /// Where the listener for refused system calls goes, where there is to be one.
+    pub(crate) control: Option<BorrowedFd<'a>>,
     /// The calling process has made sure that it dies with its supervisor.
     pub(crate) bound: bool,
 }
@@ -89,10 +91,31 @@ fn confine(start: &Start<'_>) -> Result<Record, Record> {
         landlock::restrict(ruleset)?;
     }
     look.before_filters(start)?;
-    for program in &start.prepared.seccomp {
+    load_filters(start)?;
+    look.after_filters(start.prepared)
+}
+
+fn load_filters(start: &Start<'_>) -> Result<(), Failure<'static>> {
+    let (last, others) = match start.prepared.seccomp.split_last() {
+        Some(programs) => programs,
+        None => return Ok(()),
+    };
+    for program in others {
         sys::seccomp_load(&program.0).or_fail(Step::Seccomp, c"")?;
     }
-    look.after_filters(start.prepared)
+    if let (Some(listening), Some(control)) = (&start.prepared.listening, start.control) {
+        match sys::seccomp_load_listening(&listening.0) {
+            Ok(listener) => {
+                let record = Record::new(Kind::Listener, 0, 0, b"");
+                return control::send(control, &record, Some(listener.as_fd()))
+                    .or_fail(Step::Seccomp, c"(listener)");
+            }
+            // Whoever runs palisade listens already, and there can be one listener only: the filter refuses by itself.
+            Err(Errno::EBUSY) => {}
+            Err(errno) => Err(errno).or_fail(Step::Seccomp, c"(listener)")?,
+        }
+    }
+    sys::seccomp_load(&last.0).or_fail(Step::Seccomp, c"")
 }
 
 /// What the process is but for what confines it.

@@ -221,6 +221,8 @@ pub(crate) enum Kind {
     Signal,
     /// To a keeper: end the command's whole tree.
     Kill,
+    /// From the command's process: the listener for refused system calls comes with this record.
+    Listener,
 }
 
 impl Record {
@@ -269,6 +271,7 @@ impl Record {
             7 => Kind::Join,
             8 => Kind::Signal,
             9 => Kind::Kill,
+            10 => Kind::Listener,
             _ => return None,
         };
         let value = i32::from_ne_bytes([header[4], header[5], header[6], header[7]]);

@@ -55,6 +55,11 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
             outside: inside.outside.as_ref().map(AsFd::as_fd),
             root: Some(inside.root),
             groups: &init.prepared.identity.groups,
+            control: init
+                .prepared
+                .listening
+                .as_ref()
+                .map(|_| init.control.as_fd()),
             bound: true,
         };
         let command = command::start(&start, &mut init.stack)?;

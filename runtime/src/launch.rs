@@ -69,6 +69,9 @@ pub fn launch_recorded(
         missing.push(format!("the scope of abstract sockets: {why}"));
     }
     let cgroup = make_cgroup(plan, &mut prepared, &mut missing)?;
+    if plan.watch_denials {
+        prepared.watch_denials(child_control.as_raw_fd());
+    }
     let mut init = Init {
         control: child_control,
         stdio,
@@ -127,6 +130,11 @@ pub fn launch_recorded(
         full: Vec::new(),
         without_namespaces: alone,
         watched_memory,
+        listener: None,
+        filter: prepared
+            .listening
+            .as_ref()
+            .and_then(|_| prepared.seccomp.last().cloned()),
     };
     if prepared.needs_supervisor() {
         assist(&prepared, &sandbox)?;

@@ -7,6 +7,7 @@ mod capabilities;
 pub mod cgroup;
 mod command;
 mod control;
+mod denials;
 pub mod detach;
 mod error;
 mod failure;
@@ -31,6 +32,7 @@ mod tier;
 mod view;
 
 pub use control::Step;
+pub use denials::Denial;
 pub use error::Error;
 pub use idmap::helper;
 pub use join::joined::{JoinEvent, Joined};

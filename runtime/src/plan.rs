@@ -38,6 +38,9 @@ pub struct Plan {
     pub seccomp: Vec<Program>,
     /// Whether [`Plan::seccomp`] is the user's own profile: it may then forbid palisade's last look at what holds.
     pub custom_seccomp: bool,
+    /// Whether the supervisor learns what seccomp refuses the first command and its descendants
+    /// ([`Sandbox::denial`](crate::Sandbox::denial)).
+    pub watch_denials: bool,
     /// Whether the caller's standard input reaches the command (docker's `-i`); else it reads /dev/null.
     pub interactive: bool,
     /// Time limit for the command, from its start.

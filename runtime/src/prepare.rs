@@ -3,13 +3,14 @@
 //! Everything that can fail without the kernel fails here, before anything is changed; after it nothing allocates.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::pty::Winsize;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
-use palisade_policies::Tier;
+use palisade_policies::seccomp::x86_64;
+use palisade_policies::{Program, SystemCall, Tier};
 
 use crate::capabilities::Capabilities;
 use crate::cgroup::fallback_rlimits;
@@ -67,7 +68,9 @@ pub(crate) struct Prepared {
     pub(crate) landlock: Option<PreparedLandlock>,
     /// What programs read about the machine, where it is limited.
     pub(crate) view: Option<View>,
-    pub(crate) seccomp: Vec<palisade_policies::Program>,
+    pub(crate) seccomp: Vec<Program>,
+    /// The last of them, as it is loaded for the first command where its denials are watched.
+    pub(crate) listening: Option<Program>,
     /// The seccomp programs came from the user, and may forbid even to look at what holds.
     pub(crate) custom_seccomp: bool,
     /// How many seccomp filters the caller itself runs under.
@@ -287,6 +290,7 @@ impl Prepared {
             rlimits: rlimits(process)?,
             view: View::new(spec, &plan.id)?,
             seccomp: plan.seccomp.clone(),
+            listening: None,
             custom_seccomp: plan.custom_seccomp,
             inherited_filters: inherited.filters,
             ignored_signals: inherited.ignored_signals,
@@ -327,6 +331,23 @@ impl Prepared {
                 landlock.abi
             )
         })
+    }
+
+    /// The denials of the first command are to be watched. Its process hands the listener over on `control`; where the
+    /// filter refuses that, nobody could answer, and the filter refuses by itself.
+    pub(crate) fn watch_denials(&mut self, control: RawFd) {
+        let hands_over = |program: &Program| {
+            let descriptor = u64::from(control.unsigned_abs());
+            let call = SystemCall {
+                number: libc::SYS_sendmsg as u32,
+                arch: x86_64::AUDIT_ARCH,
+                arguments: [descriptor, 0, libc::MSG_NOSIGNAL as u64, 0, 0, 0],
+            };
+            program.errno(&call).is_none()
+        };
+        if self.seccomp.iter().all(hands_over) {
+            self.listening = self.seccomp.last().map(Program::notifying);
+        }
     }
 
     /// The supervisor will move PID 1 into its cgroup. The cgroup namespace is made after that: its root must be the

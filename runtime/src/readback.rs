@@ -118,8 +118,9 @@ impl Look {
         self.process(start)?;
         self.landlock(start)?;
         // Last, as what the other looks need is closed by it.
-        let kept = self.after.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        self.descriptors(&status, [-1, kept])
+        let after = self.after.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let control = start.control.map_or(-1, |control| control.as_raw_fd());
+        self.descriptors(&status, [after.min(control), after.max(control)])
     }
 
     /// The filters, and the record that the command can run.

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use palisade_policies::Tier;
+use palisade_policies::{Program, Tier};
 
 use crate::cgroup::Cgroup;
 use crate::control::{self, Kind, Record, Step};
+use crate::denials::{Denial, Listener};
 use crate::{Error, full, sys, tier};
 
 /// Descriptors that become 0, 1 and 2 of the command. Where the plan asks for a terminal they are not used.
@@ -104,6 +105,9 @@ pub struct Sandbox {
     /// Whether there is no PID namespace: then what the command leaves is looked for, and ended, one by one.
     pub(crate) without_namespaces: bool,
     pub(crate) watched_memory: Option<u64>,
+    pub(crate) listener: Option<Listener>,
+    /// The program that the listener answers for, until there is one.
+    pub(crate) filter: Option<Program>,
 }
 
 impl Sandbox {
@@ -187,6 +191,12 @@ impl Sandbox {
                 self.terminal = descriptor;
                 Ok(Some(Event::Terminal))
             }
+            Kind::Listener => {
+                self.listener = descriptor
+                    .zip(self.filter.take())
+                    .map(|(descriptor, filter)| Listener::new(descriptor, filter));
+                self.event()
+            }
             Kind::Started => Ok(Some(Event::Started(Protections::parse(record.text())))),
             Kind::Exited => {
                 self.full = full::names(record.text());
@@ -194,6 +204,35 @@ impl Sandbox {
             }
             _ => Err(failure(&self.program, &record)),
         }
+    }
+
+    /// Readable when [`Sandbox::denial`] has something to say; none where denials are not watched. Once it is hung up there
+    /// are no more.
+    pub fn denials(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(Listener::as_fd)
+    }
+
+    /// Closes the listener. Calls that would have been told of fail with ENOSYS from now on.
+    pub fn ignore_denials(&mut self) {
+        self.listener = None;
+    }
+
+    /// Answers the next refused system call, and tells of it; none where its caller has died meanwhile. The call fails with
+    /// the errno that the filter has for it. Waits where [`Sandbox::denials`] is not readable.
+    ///
+    /// # Errors
+    /// What the kernel says about the listener; the calls that wait for it then fail as well, as it is closed.
+    pub fn denial(&mut self) -> Result<Option<Denial>, Error> {
+        let Some(listener) = &self.listener else {
+            return Ok(None);
+        };
+        listener.answer().map_err(|errno| {
+            self.listener = None;
+            Error::Launch {
+                action: "answer a refused system call".into(),
+                errno,
+            }
+        })
     }
 
     /// Lets a command join: `connection` is what [`Joined::new`](crate::Joined::new) made for it, here or in another

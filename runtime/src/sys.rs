@@ -460,6 +460,58 @@ pub(crate) fn seccomp_load(program: &[Instruction]) -> Result<()> {
     })
 }
 
+/// Loads a seccomp filter that asks a listener, and returns the listener (seccomp_unotify(2)). EBUSY where this process has
+/// one already, of whoever runs palisade.
+pub(crate) fn seccomp_load_listening(program: &[Instruction]) -> Result<OwnedFd> {
+    // Since Linux 5.19: once the question is read, no signal but a deadly one interrupts the call, to be asked about again.
+    const WAIT_KILLABLE_RECV: c_ulong = 1 << 5;
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    let load = |flags: c_ulong| {
+        // SAFETY: Instruction has the layout of struct sock_filter, and the kernel only reads `len` of them.
+        descriptor(unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+                &raw const program,
+            )
+        })
+    };
+    match load(WAIT_KILLABLE_RECV) {
+        Err(Errno::EINVAL) => load(0),
+        result => result,
+    }
+}
+
+/// SECCOMP_IOCTL_NOTIF_RECV and SECCOMP_IOCTL_NOTIF_SEND of linux/seccomp.h.
+const NOTIF_RECV: c_ulong = 0xc050_2100;
+const NOTIF_SEND: c_ulong = 0xc018_2101;
+
+/// The next question of a seccomp listener; waits for one.
+pub(crate) fn seccomp_receive(listener: BorrowedFd<'_>) -> Result<libc::seccomp_notif> {
+    // SAFETY: plain data; the kernel wants it zeroed.
+    let mut question: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the request's size is the structure's.
+    Errno::result(unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_RECV, &raw mut question) })?;
+    Ok(question)
+}
+
+/// Answers a question: the call fails with `errno`.
+pub(crate) fn seccomp_answer(listener: BorrowedFd<'_>, id: u64, errno: c_int) -> Result<()> {
+    let mut answer = libc::seccomp_notif_resp {
+        id,
+        val: 0,
+        error: -errno,
+        flags: 0,
+    };
+    // SAFETY: the request's size is the structure's.
+    Errno::result(unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, &raw mut answer) })
+        .map(drop)
+}
+
 /// landlock_create_ruleset(2) attributes, as in linux/landlock.h.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

@@ -65,6 +65,7 @@ pub fn run(
     };
     let (code, reason, signal) = classify(ended.exit, &circumstances);
     Ok(Outcome {
+        denials: None,
         code,
         reason,
         signal,

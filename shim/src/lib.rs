@@ -6,6 +6,7 @@
 
 mod cleanup;
 mod console;
+mod denials;
 mod error;
 mod health;
 pub mod joined;
@@ -25,6 +26,7 @@ pub mod supervise;
 pub mod time;
 mod watch;
 
+pub use denials::{Argument, Denials, Refused};
 pub use error::Error;
 pub use meter::Stream;
 pub use outcome::{Outcome, Reason};

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use palisade_runtime::{Exit, Protections, Tier, Usage};
 
+use crate::denials::Denials;
 use crate::{Error, Stream};
 
 /// What is known after a command has ended and nothing of its sandbox is left.
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub streams: [Option<Stream>; 2],
     /// What held it; none for a command that joined a sandbox, whose tier it shares.
     pub tier: Option<Tier>,
+    /// What seccomp refused; none where that was not watched.
+    pub denials: Option<Denials>,
     /// What was read back from the kernel before the command started.
     pub protections: Protections,
     /// What it used.

@@ -21,6 +21,7 @@ pub fn plan(spec: Spec) -> Plan {
         landlock_complete: true,
         seccomp: Vec::new(),
         custom_seccomp: false,
+        watch_denials: false,
         args: None,
         interactive: false,
         timeout: None,

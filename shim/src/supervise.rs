@@ -15,6 +15,7 @@ use palisade_runtime::{Exit, Plan, Protections, Sandbox, Tier, Usage};
 use crate::Error;
 use crate::cleanup;
 use crate::console::{self, Console};
+use crate::denials::Denials;
 use crate::meter::{Gauge, Meter, Stream};
 use crate::monitor::{Desk, Order};
 use crate::outcome::{Circumstances, Limit, Outcome, classify};
@@ -76,6 +77,7 @@ pub(crate) fn run_at(
     let result = result.map(|ended| {
         let (code, reason, signal) = classify(ended.exit, &ended.circumstances());
         Outcome {
+            denials: ended.denials,
             code,
             reason,
             signal,
@@ -108,6 +110,7 @@ pub(crate) fn run_at(
 /// What a sandbox leaves behind.
 struct Ended {
     exit: Exit,
+    denials: Option<Denials>,
     stopped_by: Option<Limit>,
     interrupted: bool,
     full: Vec<String>,
@@ -178,6 +181,7 @@ fn attend(plan: &Plan, options: &Options, mut desk: Option<&mut Desk>) -> Result
         settled: Cell::new(false),
         stopped_by: None,
         exit: None,
+        denials: None,
     };
     supervisor.watch()?;
     supervisor.drain()?;
@@ -211,6 +215,8 @@ struct Supervisor<'a> {
     /// The limit that made an end of it.
     stopped_by: Option<Limit>,
     exit: Option<Exit>,
+    /// What was refused; none where that was not watched.
+    denials: Option<Denials>,
 }
 
 /// The next thing a limit does, and when.
@@ -244,6 +250,8 @@ enum Event {
     Flow,
     /// Somebody asks for something, or there is output for the log.
     Desk,
+    /// A refused system call waits for its errno.
+    Denial,
     /// PID 1 is gone, and everything with it.
     Gone,
 }
@@ -265,8 +273,11 @@ impl Supervisor<'_> {
                     self.serve()?;
                     self.check_output()?;
                 }
+                Event::Denial => {}
                 Event::Gone => break,
             }
+            // Whatever else there is to do: its caller stands still meanwhile.
+            self.answer()?;
         }
         // What PID 1 said last may have come together with its end.
         while self.exit.is_none() {
@@ -289,6 +300,10 @@ impl Supervisor<'_> {
         let relays = 2..fds.len();
         if self.control {
             fds.push(PollFd::new(self.sandbox.control(), PollFlags::POLLIN));
+        }
+        let asked = fds.len();
+        if let Some(denials) = self.sandbox.denials() {
+            fds.push(PollFd::new(denials, PollFlags::POLLIN));
         }
         let own = fds.len();
         if let Some(desk) = &self.desk {
@@ -335,6 +350,9 @@ impl Supervisor<'_> {
             if due || fds[own..].iter().any(|fd| !came(fd).is_empty()) {
                 return Ok(Event::Desk);
             }
+            if fds[asked..own].iter().any(|fd| !came(fd).is_empty()) {
+                return Ok(Event::Denial);
+            }
             if !came(&fds[0]).is_empty() {
                 return Ok(Event::Gone);
             }
@@ -374,6 +392,9 @@ impl Supervisor<'_> {
                 }
             }
             palisade_runtime::Event::Started(protections) => {
+                if self.sandbox.denials().is_some() {
+                    self.denials.get_or_insert_default();
+                }
                 self.started = Some(protections);
                 if let Some(desk) = &mut self.desk {
                     desk.started(&self.sandbox)?;
@@ -430,6 +451,27 @@ impl Supervisor<'_> {
             self.sandbox.kill()?;
         } else {
             self.waiting.push(signal);
+        }
+        Ok(())
+    }
+
+    /// Answers one refused system call, where one waits.
+    fn answer(&mut self) -> Result<(), Error> {
+        let Some(denials) = self.sandbox.denials() else {
+            return Ok(());
+        };
+        let mut fds = [PollFd::new(denials, PollFlags::POLLIN)];
+        if !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1)) {
+            return Ok(());
+        }
+        let came = fds[0].revents().unwrap_or(PollFlags::empty());
+        if came.contains(PollFlags::POLLIN) {
+            if let Some(denial) = self.sandbox.denial()? {
+                self.denials.get_or_insert_default().add(denial);
+            }
+        } else {
+            // Nobody is left who could be refused anything.
+            self.sandbox.ignore_denials();
         }
         Ok(())
     }
@@ -577,6 +619,7 @@ impl Supervisor<'_> {
         usage.oom_kills += u64::from(self.memory.is_some_and(|watch| watch.exceeded()));
         Ok(Ended {
             exit,
+            denials: self.denials,
             stopped_by,
             interrupted,
             full,

@@ -93,6 +93,8 @@ pub struct Request {
     pub cidfile: Option<PathBuf>,
     /// `--receipt` and what belongs to it.
     pub receipt: Receipt,
+    /// `--explain`.
+    pub explain: bool,
     /// What concerns a sandbox that lives on.
     pub life: Life,
     /// `--dry-run`.
@@ -213,6 +215,7 @@ impl Request {
                 arguments.receipt_output,
                 caller,
             )?,
+            explain: arguments.explain,
             life,
             dry_run: arguments.dry_run,
             root: arguments.root.map(|path| caller.absolute(path.as_ref())),

@@ -1,5 +1,6 @@
 //! How a sandboxed process behaves, seen from outside: exit codes, streams, signals, terminal, end, receipt.
 
+mod denials;
 mod ending;
 mod exit;
 mod receipt;

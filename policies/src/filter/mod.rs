@@ -7,6 +7,7 @@
 mod assemble;
 mod bases;
 mod decision;
+mod refusal;
 mod rule;
 mod shared;
 pub mod x86_64;
@@ -14,6 +15,7 @@ pub mod x86_64;
 use std::borrow::Cow;
 
 pub use bases::tables;
+pub use refusal::{Refusal, explain, telling_arguments};
 pub use rule::{Action, Comparison, Condition, Rule, Table, Width};
 pub use shared::shared;
 

@@ -160,6 +160,7 @@ impl<'a> Door<'a> {
             outside: self.inside.outside.as_ref().map(AsFd::as_fd),
             root: Some(self.inside.root),
             groups: (request.user.as_ref()).map_or(&prepared.identity.groups, |user| &user.groups),
+            control: None,
             bound: false,
         };
         let started = command::start(&start, &mut self.stack)?;

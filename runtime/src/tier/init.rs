@@ -31,6 +31,7 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
             outside: None,
             root: None,
             groups: &[],
+            control: (init.prepared.listening.as_ref()).map(|_| init.control.as_fd()),
             bound: false,
         };
         command::start(&start, &mut init.stack)

@@ -191,6 +191,7 @@ pub fn plan(args: &[&str]) -> Plan {
         ]),
         seccomp: Vec::new(),
         custom_seccomp: false,
+        watch_denials: false,
         interactive: false,
         timeout: None,
         output_limit: None,

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Facts;
 use crate::time::rfc3339;
-use crate::{Outcome, Stream};
+use crate::{Denials, Outcome, Stream};
 
 /// Digits of a second's fraction in a receipt's times.
 const MILLISECONDS: usize = 3;
@@ -36,6 +36,7 @@ struct Ran {
     protections: BTreeMap<String, String>,
     usage: Usage,
     output: Option<Output>,
+    denials: Option<Denials>,
 }
 
 impl Ending {
@@ -70,6 +71,7 @@ impl Ending {
                 protections,
                 usage,
                 output,
+                denials: outcome.denials.clone(),
             }),
         }
     }
@@ -145,6 +147,7 @@ struct Receipt<'a> {
     result: Option<&'a Ending>,
     usage: Option<&'a Usage>,
     output: Option<&'a Output>,
+    denials: Option<&'a Denials>,
 }
 
 #[derive(Serialize)]
@@ -203,6 +206,7 @@ pub(crate) fn document(
         result: ending,
         usage: ran.map(|ran| &ran.usage),
         output: ran.and_then(|ran| ran.output.as_ref()),
+        denials: ran.and_then(|ran| ran.denials.as_ref()),
     };
     // Strings, numbers and maps with string keys cannot fail to serialize.
     let mut receipt = serde_json::to_value(&receipt).unwrap_or_default();
@@ -365,6 +369,7 @@ mod tests {
                 stdout: passed(),
                 stderr: passed(),
             }),
+            denials: Some(crate::Denials::sample()),
         });
         let mut receipt = document(Some(&plan()), &facts, at(1), Some((at(2), &ending)));
         // Added by the log, and when it is sealed.
