@@ -475,15 +475,12 @@ fn a_program_that_asks_a_listener_answers_as_the_one_that_refuses() {
                     arguments,
                 };
                 assert_eq!(plain.result(&seen), Some(before));
-                match plain.errno(&seen) {
-                    Some(errno) => {
-                        assert_eq!((before, after), (0x5_0000 | u32::from(errno), ASKED));
-                        refused += 1;
-                    }
-                    None => {
-                        assert_eq!(before, after);
-                        same += 1;
-                    }
+                if let Some(errno) = plain.errno(&seen) {
+                    assert_eq!((before, after), (0x5_0000 | u32::from(errno), ASKED));
+                    refused += 1;
+                } else {
+                    assert_eq!(before, after);
+                    same += 1;
                 }
             }
         }

@@ -96,9 +96,8 @@ fn confine(start: &Start<'_>) -> Result<Record, Record> {
 }
 
 fn load_filters(start: &Start<'_>) -> Result<(), Failure<'static>> {
-    let (last, others) = match start.prepared.seccomp.split_last() {
-        Some(programs) => programs,
-        None => return Ok(()),
+    let Some((last, others)) = start.prepared.seccomp.split_last() else {
+        return Ok(());
     };
     for program in others {
         sys::seccomp_load(&program.0).or_fail(Step::Seccomp, c"")?;

@@ -337,11 +337,17 @@ impl Prepared {
     /// filter refuses that, nobody could answer, and the filter refuses by itself.
     pub(crate) fn watch_denials(&mut self, control: RawFd) {
         let hands_over = |program: &Program| {
-            let descriptor = u64::from(control.unsigned_abs());
             let call = SystemCall {
-                number: libc::SYS_sendmsg as u32,
+                number: x86_64::number("sendmsg").unwrap_or(u32::MAX),
                 arch: x86_64::AUDIT_ARCH,
-                arguments: [descriptor, 0, libc::MSG_NOSIGNAL as u64, 0, 0, 0],
+                arguments: [
+                    control.unsigned_abs().into(),
+                    0,
+                    libc::MSG_NOSIGNAL.unsigned_abs().into(),
+                    0,
+                    0,
+                    0,
+                ],
             };
             program.errno(&call).is_none()
         };

@@ -145,6 +145,7 @@ pub fn resolve(
                 .any(|arg| arg.to_str().is_none())
                 .then_some(args),
             custom_seccomp: matches!(request.protection.seccomp, Seccomp::File(_)),
+            watch_denials: request.receipt.is_asked_for() || request.explain,
             interactive: request.interactive,
             timeout: policy.timeout,
             output_limit: policy.output_cap,
