@@ -151,9 +151,13 @@ fn prepare<'s>(start: &Start<'s>) -> Result<(), Failure<'s>> {
         .or_fail(Step::ProcessFlags, c"(signal mask)")
 }
 
-/// Executes the first candidate that exists. `record` says why not, where it does not execute.
+/// Executes the first candidate that exists; where there is none, PID 1 alone keeps the sandbox, now that what holds in it
+/// has been seen. `record` says why not, where it does not execute.
 fn execute(start: &Start<'_>, record: &Cell<Record>) {
     let command = start.command;
+    if command.candidates.is_empty() {
+        return;
+    }
     let mut refused = None;
     let mut missing = b"".as_slice();
     let mut head = [0_u8; interpreter::HEAD];

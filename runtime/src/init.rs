@@ -83,7 +83,8 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         Some(door) => door.close_all_but(init.control.as_fd(), record),
         None => sys::close_all_but(&mut [control, record]),
     };
-    supervise(&init, command.pid, door)
+    let idle = init.prepared.command.candidates.is_empty();
+    supervise(&init, (!idle).then_some(command.pid), door)
 }
 
 /// What the finished sandbox's commands are started with.
@@ -413,32 +414,36 @@ fn stay_bound_to_supervisor(control: BorrowedFd<'_>) -> Result<(), Failure<'stat
     }
 }
 
+/// Says how the command ended, and ends.
+fn end(init: &Init<'_>, status: i32) -> ! {
+    if let Some(record) = &init.record {
+        // A full disk: then the supervisor alone knows.
+        let _ = nix::unistd::write(record, &status.to_ne_bytes());
+    }
+    let mut full = [0; control::TEXT];
+    let full = if status == 0 {
+        &[]
+    } else {
+        full::look(&init.prepared.mounts, &mut full)
+    };
+    let record = Record::new(Kind::Exited, 0, status, full);
+    let _ = control::send(init.control.as_fd(), &record, None);
+    sys::exit_now(0)
+}
+
 /// Reaps what ends and passes on every signal, until the command ends. Then PID 1 ends, and the kernel with it
-/// everything that is left in the sandbox (pid_namespaces(7)).
-fn supervise(init: &Init<'_>, command: i32, mut door: Option<Door<'_>>) -> ! {
-    let (control, prepared) = (init.control.as_fd(), init.prepared);
+/// everything that is left in the sandbox (pid_namespaces(7)). Without a command a signal that would end one ends PID 1.
+fn supervise(init: &Init<'_>, command: Option<i32>, mut door: Option<Door<'_>>) -> ! {
+    let control = init.control.as_fd();
     let mut patience = Some(sys::SHORT_LIFE);
     loop {
         // Before waiting for a signal: a child may have ended before the first wait.
         loop {
             match sys::wait4(-1, libc::WNOHANG) {
-                Ok(Some((pid, status, _))) if pid == command => {
-                    if let Some(record) = &init.record {
-                        // A full disk: then the supervisor alone knows.
-                        let _ = nix::unistd::write(record, &status.to_ne_bytes());
-                    }
-                    let mut full = [0; control::TEXT];
-                    let full = if status == 0 {
-                        &[]
-                    } else {
-                        full::look(&prepared.mounts, &mut full)
-                    };
-                    let record = Record::new(Kind::Exited, 0, status, full);
-                    let _ = control::send(control, &record, None);
-                    sys::exit_now(0);
-                }
+                Ok(Some((pid, status, _))) if Some(pid) == command => end(init, status),
                 Ok(Some(_)) | Err(Errno::EINTR) => {}
                 Ok(None) => break,
+                Err(Errno::ECHILD) if command.is_none() => break,
                 // The command's end can no longer be learned: to wait for it would be for ever.
                 Err(_) => sys::exit_now(125),
             }
@@ -453,9 +458,16 @@ fn supervise(init: &Init<'_>, command: i32, mut door: Option<Door<'_>>) -> ! {
                 sys::release_program();
             }
             Ok(libc::SIGCHLD) | Err(_) => {}
-            // What a terminal sends to its foreground group reaches the command's group.
-            Ok(signal @ (libc::SIGINT | libc::SIGQUIT)) => sys::kill(-command, signal),
-            Ok(signal) => sys::kill(command, signal),
+            Ok(signal) => match (command, signal) {
+                // What a terminal sends to its foreground group reaches the command's group.
+                (Some(command), libc::SIGINT | libc::SIGQUIT) => sys::kill(-command, signal),
+                (Some(command), _) => sys::kill(command, signal),
+                // What a command that sets no handler would make of it: such a wait status is the signal's number.
+                (None, libc::SIGINT | libc::SIGQUIT | libc::SIGTERM | libc::SIGHUP) => {
+                    end(init, signal);
+                }
+                (None, _) => {}
+            },
         }
     }
 }

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// The launch reads from the spec: `process` (args, env, cwd, user, terminal, capabilities, rlimits, noNewPrivileges),
 /// `hostname`, `mounts`, and from `linux` the namespaces, id mappings, masked and read-only paths, devices, resources.
-/// What it finds there and cannot do is an error, never ignored.
+/// What it finds there and cannot do is an error, never ignored. Where the plan is [`joinable`](Plan::joinable) and the
+/// process has no args, PID 1 keeps the sandbox for those who join, until a signal ends it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(
     clippy::struct_excessive_bools,

@@ -301,7 +301,11 @@ impl Prepared {
                 cwd: PreparedPath::new("working directory", process.cwd())?,
                 terminal: process.terminal().unwrap_or(false),
                 console_size: console_size(process),
-                candidates: candidates(process.env().as_deref().unwrap_or_default(), &args)?,
+                candidates: if args.is_empty() && plan.joinable {
+                    Vec::new()
+                } else {
+                    candidates(process.env().as_deref().unwrap_or_default(), &args)?
+                },
                 argv: strings("argument", &args)?,
                 envp: strings("environment variable", &environment)?,
             },

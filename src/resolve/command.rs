@@ -25,6 +25,10 @@ pub fn resolve(
     } else if request.entrypoint.is_none() {
         args.extend(words(&config.cmd));
     }
+    if args.is_empty() && request.life.detach {
+        // PID 1 alone keeps the sandbox, for `exec`.
+        return Ok(args);
+    }
     if args.is_empty() && host {
         args.push("/bin/sh".into());
     }

@@ -4,7 +4,7 @@ use crate::sandbox::Sandboxes;
 
 /// Follows the record's changes until `ps` shows `word`; the rig's guard ends a wait without end.
 #[track_caller]
-fn until(boxes: &Sandboxes, id: &str, word: &str) -> String {
+pub fn until(boxes: &Sandboxes, id: &str, word: &str) -> String {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
     let directory = boxes.rig.path("store/sandboxes").join(id);
     let inotify = Inotify::init(InitFlags::empty()).unwrap();

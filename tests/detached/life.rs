@@ -244,6 +244,30 @@ fn a_detached_terminal_is_one() {
 }
 
 #[test]
+fn without_a_command_pid_1_alone_keeps_the_sandbox_until_it_is_stopped() {
+    let boxes = Sandboxes::new();
+    let image = boxes.image();
+    let id = boxes.says(&[
+        "run",
+        "-d",
+        "--health-cmd",
+        "true",
+        "--health-interval",
+        "100ms",
+        "--name",
+        "idle",
+        &image,
+    ]);
+    let pid = boxes.process(&id, "pid");
+    crate::health::until(&boxes, &id, "(healthy)");
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    assert_eq!(children, "");
+    // Nothing in the sandbox would take notice of the time that stop gives.
+    boxes.says(&["stop", "-t", "-1", "idle"]);
+    assert_eq!(boxes.says(&["wait", "idle"]), "143");
+}
+
+#[test]
 fn the_monitor_keeps_nothing_of_its_caller() {
     let boxes = Sandboxes::new();
     let (mut reader, writer) = std::io::pipe().unwrap();
