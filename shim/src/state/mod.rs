@@ -285,6 +285,9 @@ impl Registry {
                 source: errno.into(),
             })?;
         }
+        self.sweep_names()?;
+        // What cannot be removed or is not old enough is the next one's.
+        let _ = palisade_runtime::cgroup::remove_abandoned();
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Names: a symbolic link each, whose target is the sandbox's id. Making one claims the name; a link whose sandbox is gone
 //! or has another name is left over from a crash, and whoever wants the name replaces it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -104,6 +105,35 @@ impl Registry {
             Some(holder) if holder == id => self.unlink(name),
             _ => Ok(()),
         }
+    }
+
+    /// Removes names whose sandbox never came to be, is gone, or has another one.
+    pub(super) fn sweep_names(&self) -> Result<(), Error> {
+        let names = self.names();
+        // Who makes or renames a sandbox just now knows what it does.
+        let Ok(_lock) = flock(&names, FlockArg::LockExclusiveNonblock) else {
+            return Ok(());
+        };
+        let mut holders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for entry in names.read_dir().map_err(failed("read", &names))? {
+            let name = entry.map_err(failed("read", &names))?.file_name();
+            if let Ok(name) = name.into_string()
+                && let Some(id) = self.id_of(&name)
+            {
+                holders.entry(id).or_default().push(name);
+            }
+        }
+        for (id, names) in holders {
+            let gone = !self.directory(&id).exists();
+            let several = names.len() > 1;
+            for name in names {
+                // A rename that was killed half-way leaves two: the record says which one holds.
+                if gone || (several && self.named(&name)?.is_none()) {
+                    self.unlink(&name)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn link(&self, name: &str, id: &str) -> Result<(), Error> {
