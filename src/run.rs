@@ -326,7 +326,9 @@ fn finish(
 
 /// The directory that stands for /tmp, /run and the home directory where nothing can be mounted.
 fn scratch_of(scratch: &Path) -> Result<WritableLayer, Failure> {
-    let layer = WritableLayer::make(scratch.parent().unwrap_or(scratch))?;
+    let remedy = "--root DIR with a directory you may write to";
+    let layer = WritableLayer::make(scratch.parent().unwrap_or(scratch))
+        .map_err(|failure| Failure::new(failure.message(), remedy))?;
     for name in ["tmp", "run", "home"] {
         let path = scratch.join(name);
         std::fs::DirBuilder::new()
@@ -335,7 +337,7 @@ fn scratch_of(scratch: &Path) -> Result<WritableLayer, Failure> {
             .map_err(|error| {
                 Failure::new(
                     format!("cannot make {}: {}", path.display(), reason(&error)),
-                    "--root DIR with a directory you may write to",
+                    remedy,
                 )
             })?;
     }

@@ -57,6 +57,15 @@ impl Surroundings {
                 failed,
                 "map the calling user's id where the outer user namespace is made",
             ),
+            // Since Linux 5.12 (user_namespaces(7), CAP_SETFCAP).
+            Errno::EPERM if failed.doing.ends_with("uid_map") && self.is_root_without_setfcap() => {
+                blocked(
+                    Layer::Caller,
+                    "the caller is root without CAP_SETFCAP, and the kernel then lets nobody map its id",
+                    failed,
+                    "run palisade as another user of the outer container, or give that the capability SETFCAP",
+                )
+            }
             Errno::EINVAL => self.kernel("user namespaces (CONFIG_USER_NS)", failed),
             _ => self.refused(failed),
         }
@@ -181,7 +190,7 @@ impl Surroundings {
                 "AppArmor: kernel.apparmor_restrict_unprivileged_userns is 1",
                 failed,
                 "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give palisade an AppArmor profile \
-                 with `userns,` (docs/guide.md has one)",
+                 with `userns,` (docs/doctor.md has one)",
             );
         }
         if (denied || *errno == Errno::ENOSYS) && self.filtered {
@@ -272,6 +281,21 @@ mod tests {
         assert!(outer.shown.contains("outer"), "{}", outer.shown);
         let deep = user(&around(&[]), Errno::EUSERS);
         assert!(deep.shown.contains("deep"), "{}", deep.shown);
+    }
+
+    #[test]
+    fn root_without_the_capability_to_map_itself_is_told_so() {
+        let mut container = around(&[]);
+        container.ids = (0, 0);
+        let refused = Failed {
+            errno: Errno::EPERM,
+            doing: "write /proc/self/uid_map".into(),
+        };
+        let found = container.refused_inside(&refused);
+        assert_eq!(found.by, Layer::Caller);
+        assert!(found.shown.contains("CAP_SETFCAP"));
+        container.capabilities = 1 << 31;
+        assert_eq!(container.refused_inside(&refused).by, Layer::Unknown);
     }
 
     #[test]

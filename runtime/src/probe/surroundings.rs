@@ -128,6 +128,12 @@ impl Surroundings {
         self.ids.0 == 0 && self.uid_map == "0 0 4294967295"
     }
 
+    /// Whether the caller is a root that may not have its own id mapped.
+    pub(super) fn is_root_without_setfcap(&self) -> bool {
+        const CAP_SETFCAP: u64 = 31;
+        self.ids.0 == 0 && self.capabilities & 1 << CAP_SETFCAP == 0
+    }
+
     /// Whether the calling user is one that its own user namespace knows (user_namespaces(7), EPERM).
     pub(super) fn ids_are_mapped(&self) -> bool {
         maps(&self.uid_map, self.ids.0) && maps(&self.gid_map, self.ids.1)
