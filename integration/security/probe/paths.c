@@ -239,7 +239,7 @@ const struct probe path_probes[] = {
     READ("proc-driver-rtc", LOW, ABSENT, 0, "/proc/driver/rtc", "the host's clock"),
     READ("proc-vmstat", LOW, MASK, "compat", "/proc/vmstat", "memory pressure of the host, for timing attacks on the page cache"),
     READ("proc-pressure", LOW, MASK, "compat", "/proc/pressure/memory", "load of the host"),
-    READ("proc-locks", LOW, ABSENT, 0, "/proc/locks", "inode numbers of files that the host has locked"),
+    READ("proc-locks", LOW, ABSENT, "compat", "/proc/locks", "inode numbers of files that the host has locked"),
     {.name = "proc-dynamic-debug", .severity = LOW, .wall = HOST, .path = "/proc/dynamic_debug/control", .ask = reads, .reason = "kernel internals"},
     LIST("proc-acpi", LOW, ABSENT, 0, "/proc/acpi", "the host's hardware"),
     LIST("proc-scsi", LOW, ABSENT, 0, "/proc/scsi", "the host's disks"),
