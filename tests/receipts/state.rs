@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
@@ -44,6 +45,19 @@ fn a_receipt_says_that_the_run_goes_on_until_it_has_ended() {
     assert_good(&[], &[&path]);
 }
 
+/// A killed palisade's sandbox dies a moment later, and with it the last holder of the receipt's lock.
+fn wait_for_its_sandbox(receipt: &PathBuf) {
+    let lock = nix::libc::flock {
+        l_type: i16::try_from(nix::libc::F_RDLCK).unwrap(),
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let file = fs::File::open(receipt).unwrap();
+    fcntl(file, FcntlArg::F_OFD_SETLKW(&lock)).unwrap();
+}
+
 #[test]
 fn a_palisade_that_was_killed_leaves_a_receipt_that_says_so() {
     let rig = Rig::new();
@@ -51,6 +65,7 @@ fn a_palisade_that_was_killed_leaves_a_receipt_that_says_so() {
     let mut child = started(&mut rig.script(&[&option], "echo ready; exec sleep 1000"));
     kill(pid(&child), Signal::SIGKILL).unwrap();
     child.wait().unwrap();
+    wait_for_its_sandbox(&path);
     assert_eq!(read(&path)["state"], "running");
     let said = assert_broken(&[], &[&path]);
     assert!(
