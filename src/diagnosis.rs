@@ -18,7 +18,7 @@ pub fn refused_namespaces() -> Option<String> {
 /// The failure of a run, with the layer that blocks it and the cure, where there is one.
 pub fn failure(error: &palisade_shim::Error) -> Failure {
     let plain = || Failure::new(error.to_string(), error.advice().unwrap_or_default());
-    let refused = match error {
+    let refused = match error.first() {
         palisade_shim::Error::Runtime(error) => error.may_be_refused(),
         _ => false,
     };

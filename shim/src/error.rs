@@ -34,7 +34,7 @@ pub enum Error {
         errno: Errno,
     },
     /// The receipt could not be written.
-    #[error("write the receipt {}: {source}", path.display())]
+    #[error("write the receipt {}: {}", path.display(), said(source))]
     Receipt {
         /// Where it should have gone.
         path: PathBuf,
@@ -116,15 +116,23 @@ pub enum Error {
         why: String,
     },
     /// A file that should hold receipts cannot be read.
-    #[error("read {}: {source}", path.display())]
+    #[error("read {}: {}", path.display(), said(source))]
     ReceiptFile {
         /// The file.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
+    /// A run failed, and something after it too, such as writing its receipt.
+    #[error("{error}; then: {problem}")]
+    Twice {
+        /// Why the run failed.
+        error: Box<Error>,
+        /// What could not be done after it.
+        problem: Box<Error>,
+    },
     /// A directory of the sandbox could not be removed after it.
-    #[error("remove {}: {source}", path.display())]
+    #[error("remove {}: {}", path.display(), said(source))]
     Cleanup {
         /// The directory.
         path: PathBuf,
@@ -133,10 +141,18 @@ pub enum Error {
     },
 }
 
+/// What the kernel said, without the number that Rust puts behind it.
+pub(crate) fn said(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
 impl Error {
     /// The exit code palisade ends with: 127 and 126 where the command is missing or cannot be executed, else 125.
     pub fn exit_code(&self) -> u8 {
-        match self {
+        match self.first() {
             Self::Runtime(error) => error.exit_code(),
             _ => 125,
         }
@@ -145,6 +161,7 @@ impl Error {
     /// What the user can do now, where that is known.
     pub fn advice(&self) -> Option<String> {
         match self {
+            Self::Twice { error, .. } => error.advice(),
             Self::Runtime(error) => error.advice(),
             Self::NotATerminal => {
                 Some("leave out -t to pass data in, or -i to only show output".into())
@@ -179,6 +196,22 @@ impl Error {
             }
             Self::Busy { .. } => Some("the same again in a moment".into()),
             Self::NeverStarted | Self::System { .. } => None,
+        }
+    }
+
+    /// What failed first.
+    pub fn first(&self) -> &Self {
+        match self {
+            Self::Twice { error, .. } => error.first(),
+            error => error,
+        }
+    }
+
+    /// With what failed after it.
+    pub(crate) fn and(self, problem: Self) -> Self {
+        Self::Twice {
+            error: Box::new(self),
+            problem: Box::new(problem),
         }
     }
 

@@ -56,7 +56,16 @@ pub(crate) fn run_at(
 ) -> Result<Outcome, Error> {
     let start = SystemTime::now();
     let recorder = match &options.receipt {
-        Some(request) => Some(Recorder::begin(request, plan, start)?),
+        Some(request) => match Recorder::begin(request, plan, start) {
+            Ok(recorder) => Some(recorder),
+            Err(error) => {
+                // The error says more than what is left would.
+                for path in &options.remove {
+                    let _ = cleanup::remove(path);
+                }
+                return Err(error);
+            }
+        },
         None => None,
     };
     let clock = Instant::now();
@@ -101,10 +110,13 @@ pub(crate) fn run_at(
             problems.push(error);
         }
     }
-    result.map(|outcome| Outcome {
-        problems,
-        ..outcome
-    })
+    match result {
+        Ok(outcome) => Ok(Outcome {
+            problems,
+            ..outcome
+        }),
+        Err(error) => Err(problems.into_iter().fold(error, Error::and)),
+    }
 }
 
 /// What a sandbox leaves behind.

@@ -126,3 +126,18 @@ fn two_runs_of_the_same_thing_differ_in_id_times_and_usage_alone() {
         assert_eq!(same(script), same(script));
     }
 }
+
+#[test]
+fn a_receipt_that_could_not_be_written_in_the_end_is_told_and_the_exit_code_stays() {
+    let rig = Rig::new();
+    let directory = rig.path("gone");
+    fs::create_dir(&directory).unwrap();
+    let option = format!("--receipt={}", directory.join("receipt.json").display());
+    let volume = format!("{}:/gone", rig.path("").display());
+    // The command takes away the place.
+    let output = rig.sh(&[&option, "-v", &volume], "rm -r /gone/gone; exit 3");
+    assert_code(&output, 3);
+    let said = crate::rig::text(&output.stderr);
+    assert!(said.contains("warning: write the receipt"), "{said}");
+    assert!(!said.contains("os error"), "{said}");
+}

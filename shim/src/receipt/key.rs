@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::canonical;
 use crate::Error;
+use crate::error::said;
 
 /// Far more than any key in PEM has.
 const MOST: usize = 64 * 1024;
@@ -40,7 +41,7 @@ pub(crate) struct Signed {
 impl KeyFile {
     /// Opens a PKCS #8 private key, as `openssl genpkey -algorithm ed25519` writes it.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|error| wrong(path, &error))?;
+        let file = File::open(path).map_err(|error| wrong(path, &said(&error)))?;
         let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
         if !regular {
             return Err(wrong(
@@ -57,7 +58,8 @@ impl KeyFile {
 
     /// Refuses a key that the command of `plan` could read: it could then sign what it likes.
     pub(crate) fn refuse_exposed(&self, plan: &Plan) -> Result<(), Error> {
-        let path = fs::canonicalize(&self.path).map_err(|error| wrong(&self.path, &error))?;
+        let path =
+            fs::canonicalize(&self.path).map_err(|error| wrong(&self.path, &said(&error)))?;
         let shown = |directory: &Path| {
             fs::canonicalize(directory).is_ok_and(|directory| path.starts_with(directory))
         };
@@ -91,7 +93,7 @@ impl KeyFile {
         let length = self
             .file
             .read_at(&mut bytes, 0)
-            .map_err(|error| wrong(&self.path, &error))?;
+            .map_err(|error| wrong(&self.path, &said(&error)))?;
         let no_key = || {
             wrong(
                 &self.path,
@@ -128,7 +130,7 @@ impl PublicKey {
         let mut text = String::new();
         File::open(path)
             .and_then(|file| file.take(MOST as u64).read_to_string(&mut text))
-            .map_err(|error| wrong(path, &error))?;
+            .map_err(|error| wrong(path, &said(&error)))?;
         let key = VerifyingKey::from_public_key_pem(text.trim_ascii_start())
             .map_err(|_| wrong(path, &"it holds no Ed25519 public key in PEM"))?;
         Ok(Self { id: id(&key), key })
@@ -156,7 +158,7 @@ pub fn generate(path: &Path) -> Result<PathBuf, Error> {
     let mut seed = Zeroizing::new([0_u8; 32]);
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(seed.as_mut()))
-        .map_err(|error| wrong(Path::new("/dev/urandom"), &error))?;
+        .map_err(|error| wrong(Path::new("/dev/urandom"), &said(&error)))?;
     let key = SigningKey::from_bytes(&seed);
     // Without the public key in it, as openssl before 3.5 reads no other.
     let pair = KeypairBytes {
@@ -179,7 +181,7 @@ pub fn generate(path: &Path) -> Result<PathBuf, Error> {
             .mode(mode)
             .open(path)
             .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|error| wrong(path, &error))
+            .map_err(|error| wrong(path, &said(&error)))
     };
     write(&beside, 0o644, &public)?;
     write(path, 0o600, &private).inspect_err(|_| drop(fs::remove_file(&beside)))?;

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::key::{KeyFile, shared};
 use super::{canonical, seal};
 use crate::Error;
+use crate::error::said;
 
 /// Bytes read at once, from the end backwards.
 const STEP: u64 = 64 * 1024;
@@ -49,7 +50,7 @@ impl Log {
             // A FIFO would block.
             .custom_flags(libc::O_NONBLOCK)
             .open(path)
-            .map_err(|error| damaged(path, &error))?;
+            .map_err(|error| damaged(path, &said(&error)))?;
         if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             return Err(damaged(path, &"it is no regular file"));
         }
@@ -65,8 +66,8 @@ impl Log {
 
     /// Refuses a log that the command of `plan` could rewrite.
     pub(crate) fn refuse_exposed(&self, plan: &Plan) -> Result<(), Error> {
-        let path =
-            std::fs::canonicalize(&self.path).map_err(|error| damaged(&self.path, &error))?;
+        let path = std::fs::canonicalize(&self.path)
+            .map_err(|error| damaged(&self.path, &said(&error)))?;
         let exposed = shared(plan).find(|mount| {
             let writable = !mount
                 .options()
@@ -101,7 +102,7 @@ impl Log {
         let sealed = seal::seal(receipt, key)?;
         let mut line = canonical::text(&sealed);
         line.push('\n');
-        let failed = |error: io::Error| damaged(&self.path, &error);
+        let failed = |error: io::Error| damaged(&self.path, &said(&error));
         self.file.set_len(end).map_err(failed)?;
         (&self.file).write_all(line.as_bytes()).map_err(failed)?;
         self.file.sync_data().map_err(failed)?;
@@ -111,7 +112,7 @@ impl Log {
 
     /// The last complete line; none in an empty log.
     fn last(&self) -> Result<Option<Last>, Error> {
-        let failed = |error: io::Error| damaged(&self.path, &error);
+        let failed = |error: io::Error| damaged(&self.path, &said(&error));
         let length = self.file.metadata().map_err(failed)?.len();
         let mut tail = Vec::new();
         let mut from = length;
