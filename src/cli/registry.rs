@@ -18,6 +18,7 @@ pub fn pull_verb() -> Command {
                     .help("Which of an image's platforms [default: this machine's]"),
             ),
     )
+    .arg(root())
     .arg(quiet("Print the image's name alone"))
     .arg(json())
 }
@@ -31,6 +32,7 @@ pub fn push_verb() -> Command {
                 "The name, as localhost:5000/app:1.0; palisade tag gives an image another",
             )),
     )
+    .arg(root())
     .arg(quiet("Print the name alone"))
     .arg(json())
 }
@@ -101,20 +103,20 @@ fn json() -> Arg {
 
 /// With the options on how a registry is reached.
 fn reaching(command: Command) -> Command {
-    command
-        .arg(
-            Arg::new("ca-file")
-                .long("ca-file")
-                .value_name("FILE")
-                .action(ArgAction::Append)
-                .value_hint(ValueHint::FilePath)
-                .help("Believe the certificates in this file (PEM) too"),
-        )
-        .arg(
-            Arg::new("root")
-                .long("root")
-                .value_name("DIR")
-                .value_hint(ValueHint::DirPath)
-                .help("Where images are kept [default: $PALISADE_ROOT, else the user's data directory]"),
-        )
+    command.arg(
+        Arg::new("ca-file")
+            .long("ca-file")
+            .value_name("FILE")
+            .action(ArgAction::Append)
+            .value_hint(ValueHint::FilePath)
+            .help("Believe the certificates in this file (PEM) too"),
+    )
+}
+
+fn root() -> Arg {
+    Arg::new("root")
+        .long("root")
+        .value_name("DIR")
+        .value_hint(ValueHint::DirPath)
+        .help("Where images are kept [default: $PALISADE_ROOT, else the user's data directory]")
 }

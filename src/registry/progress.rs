@@ -111,14 +111,13 @@ impl Show {
         };
     }
 
-    fn end(&self, digest: Digest, word: &'static str) {
+    fn end(&self, digest: Digest, word: &'static str, event: &str) {
         let mut state = self.state();
         let Some(layer) = state.layers.iter_mut().find(|l| l.digest == digest) else {
             return;
         };
         layer.ended = Some(word);
         if self.form == Form::Json {
-            let event = word.to_lowercase().replace(' ', "-");
             let object = json!({"event": event, "digest": digest.to_string(), "size": layer.size});
             self.object(&object);
         } else if self.size.is_some() {
@@ -164,21 +163,21 @@ impl Progress for Show {
                     self.draw(&mut state);
                 }
             }
-            Event::Present(digest) => self.end(
-                digest,
-                match self.words {
+            Event::Present(digest) => {
+                let word = match self.words {
                     Words::Pull => "Already exists",
                     Words::Push => "Layer already exists",
-                },
-            ),
-            Event::Mounted(digest) => self.end(digest, "Mounted"),
-            Event::Done(digest) => self.end(
-                digest,
-                match self.words {
+                };
+                self.end(digest, word, "layer-present");
+            }
+            Event::Mounted(digest) => self.end(digest, "Mounted", "layer-mounted"),
+            Event::Done(digest) => {
+                let word = match self.words {
                     Words::Pull => "Pull complete",
                     Words::Push => "Pushed",
-                },
-            ),
+                };
+                self.end(digest, word, "layer-done");
+            }
         }
     }
 }
