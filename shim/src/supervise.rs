@@ -472,6 +472,8 @@ impl Supervisor<'_> {
         let Some(denials) = self.sandbox.denials() else {
             return Ok(());
         };
+        // A command may have ended, and with it the listener, before PID 1 has said that it has started.
+        self.denials.get_or_insert_default();
         let mut fds = [PollFd::new(denials, PollFlags::POLLIN)];
         if !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1)) {
             return Ok(());
