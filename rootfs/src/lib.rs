@@ -6,7 +6,7 @@
 //! layer's own directory by handle, and a layer appears in the store by rename, whole or not at all.
 //!
 //! ```no_run
-//! use palisade_rootfs::{Ownership, Platform, Reference, Store};
+//! use palisade_rootfs::{Ownership, Problem, Platform, Reference, Store};
 //!
 //! # fn main() -> Result<(), palisade_rootfs::Error> {
 //! let store = Store::open("/home/me/.local/share/palisade".as_ref())?;
@@ -29,6 +29,7 @@ mod error;
 mod image;
 pub mod manifest;
 pub mod merged;
+pub mod pack;
 mod platform;
 mod reference;
 pub mod registry;
@@ -46,8 +47,8 @@ pub use manifest::{Descriptor, Document, Index, Manifest};
 pub use platform::Platform;
 pub use reference::{Name, Reference};
 pub use store::{
-    Details, Extent, Form, Hold, Incoming, Intake, Loaded, Open, Origin, Ownership, Removed, Store,
-    Stored, Taken,
+    Details, Extent, Findings, Form, Hold, Incoming, Intake, Loaded, NewLayer, Open, Origin,
+    Ownership, Problem, Removed, Store, Stored, Taken,
 };
 pub use unpack::Limits;
 pub use users::{User, Users};

@@ -18,10 +18,16 @@ pub fn verbs() -> Vec<Command> {
             .subcommand(prune())
             .subcommand(size())
             .subcommand(load())
-            .subcommand(save()),
+            .subcommand(save())
+            .subcommand(import()),
         history(),
         load(),
         save(),
+        import(),
+        export(),
+        commit(),
+        manifest(),
+        store(),
         remove("rmi"),
         tag(),
     ]
@@ -156,6 +162,129 @@ fn save() -> Command {
         )
         .arg(platform())
         .arg(root())
+}
+
+fn import() -> Command {
+    Command::new("import")
+        .about("Make an image of a tar archive of a root directory")
+        .arg(
+            Arg::new("FILE")
+                .required(true)
+                .value_hint(ValueHint::FilePath)
+                .help("A tar archive, plain, gzip or zstd; - is standard input"),
+        )
+        .arg(Arg::new("NAME").help("The image's name"))
+        .arg(change())
+        .arg(text(
+            "message",
+            'm',
+            "MESSAGE",
+            "What the image's history says of it",
+        ))
+        .arg(platform())
+        .arg(root())
+}
+
+fn export() -> Command {
+    Command::new("export")
+        .about("Write the files of a sandbox, or of an image, as a tar archive")
+        .arg(
+            Arg::new("NAME")
+                .required(true)
+                .help("A sandbox's name or id, else an image's"),
+        )
+        .arg(
+            text("output", 'o', "FILE", "Where to [default: standard output]")
+                .value_hint(ValueHint::FilePath),
+        )
+        .arg(platform())
+        .arg(root())
+}
+
+fn commit() -> Command {
+    Command::new("commit")
+        .about("Make an image of what a sandbox changed")
+        .after_help("The sandbox has its writable layer on disk (--read-only=false).")
+        .arg(
+            Arg::new("SANDBOX")
+                .required(true)
+                .help("A sandbox's name or id"),
+        )
+        .arg(Arg::new("NAME").help("The image's name"))
+        .arg(change())
+        .arg(text("author", 'a', "NAME", "Who made it"))
+        .arg(text(
+            "message",
+            'm',
+            "MESSAGE",
+            "What the image's history says of it",
+        ))
+        .arg(root())
+}
+
+fn manifest() -> Command {
+    let list = || Arg::new("LIST").required(true).help("The list's name");
+    Command::new("manifest")
+        .about("Give images of several platforms one name")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("create")
+                .about("Make a list of images of the store")
+                .arg(list())
+                .arg(images("A name or id"))
+                .arg(switch("amend", 'a', "Add to a list that is there"))
+                .arg(root()),
+        )
+        .subcommand(
+            Command::new("add")
+                .about("Add images to a list, in the place of those for the same platform")
+                .arg(list())
+                .arg(images("A name or id"))
+                .arg(root()),
+        )
+        .subcommand(
+            Command::new("inspect")
+                .about("Show a list, or an image's manifest")
+                .arg(Arg::new("IMAGE").required(true).help("A name or id"))
+                .arg(text(
+                    "format",
+                    'f',
+                    "TEMPLATE",
+                    "Print what a Go template makes of it",
+                ))
+                .arg(root()),
+        )
+}
+
+fn store() -> Command {
+    Command::new("store")
+        .about("Check what palisade keeps on disk")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("check")
+                .about("Verify every digest, and find what is missing and what is left over")
+                .after_help("Exit code: 0 when nothing is wrong, or nothing is any more; 1 else")
+                .arg(long_switch(
+                    "repair",
+                    "Remove what is damaged, incomplete or left over",
+                ))
+                .arg(root()),
+        )
+}
+
+fn change() -> Arg {
+    text("change", 'c', "INSTRUCTION", "Apply a Dockerfile's instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR")
+        .action(ArgAction::Append)
+}
+
+fn text(long: &'static str, short: char, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(long)
+        .long(long)
+        .short(short)
+        .value_name(value)
+        .help(help)
 }
 
 fn prune() -> Command {

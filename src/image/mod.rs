@@ -1,13 +1,18 @@
 //! The verbs on images: what the store has, and what goes into it and out of it.
 
+mod changes;
+mod check;
 mod commands;
 mod describe;
 mod history;
+mod import;
 pub mod inspect;
 mod list;
 mod load;
+mod manifest;
 mod prune;
 mod remove;
+mod sandbox;
 mod save;
 mod tag;
 
@@ -34,12 +39,21 @@ pub fn main(verb: &str, matches: &ArgMatches) -> Result<u8, Failure> {
         "tag" => tag::main(matches),
         "load" => load::main(matches),
         "save" => save::main(matches),
+        "import" => import::main(matches),
+        "export" => sandbox::export(matches),
+        "commit" => sandbox::commit(matches),
+        "manifest" => manifest::main(matches),
+        "store" => match matches.subcommand() {
+            Some((_, matches)) => check::main(matches),
+            None => Ok(0),
+        },
         _ => match matches.subcommand() {
             Some(("inspect", matches)) => inspect::main(matches),
             Some(("history", matches)) => history::main(matches),
             Some(("rm", matches)) => remove::main(matches),
             Some(("load", matches)) => load::main(matches),
             Some(("save", matches)) => save::main(matches),
+            Some(("import", matches)) => import::main(matches),
             Some(("prune", matches)) => prune::main(matches),
             Some(("tag", matches)) => tag::main(matches),
             Some(("size", matches)) => list::sizes(matches),

@@ -1,7 +1,6 @@
 //! `palisade image prune`: what nothing needs goes.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, Write};
 use std::time::SystemTime;
 
 use clap::ArgMatches;
@@ -9,6 +8,7 @@ use palisade_rootfs::{Descriptor, Digest, Extent};
 
 use super::describe::all;
 use super::{Place, failed, format_failure, words};
+use crate::confirm;
 use crate::failure::Failure;
 use crate::format::{Filters, Key, Takes, parse_time, size};
 use crate::verb::print;
@@ -28,7 +28,17 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
         until = Some(time.map_err(format_failure)?);
     }
     let everything = matches.get_flag("all");
-    if !matches.get_flag("force") && !confirmed(everything)? {
+    let what = if everything {
+        "all images that no sandbox was made from"
+    } else {
+        "all images without a name"
+    };
+    if !matches.get_flag("force")
+        && !confirm::ask(
+            &format!("This removes {what}."),
+            "palisade image prune --force",
+        )?
+    {
         return Ok(0);
     }
     let place = Place::open(matches)?;
@@ -87,19 +97,4 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     }
     print(&lines.join("\n"))?;
     Ok(0)
-}
-
-fn confirmed(everything: bool) -> Result<bool, Failure> {
-    let what = if everything {
-        "all images that no sandbox was made from"
-    } else {
-        "all images without a name"
-    };
-    print(&format!(
-        "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "
-    ))?;
-    let _ = std::io::stdout().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
 }

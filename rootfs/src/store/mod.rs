@@ -16,6 +16,7 @@
 //! Layers are not flushed to disk one by one, as other tools do not either: after a power failure a layer written in the seconds
 //! before it is to be removed and unpacked again.
 
+mod check;
 mod hold;
 mod images;
 mod intake;
@@ -23,6 +24,7 @@ mod layers;
 mod layout;
 mod load;
 mod lock;
+mod make;
 mod record;
 mod remove;
 mod save;
@@ -35,11 +37,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+pub use self::check::{Findings, Problem};
 pub use self::hold::Hold;
 pub use self::images::{Details, Stored};
 pub use self::intake::{Incoming, Intake, Open, Taken};
 use self::layers::Layers;
 pub use self::load::{Loaded, Origin};
+pub use self::make::NewLayer;
 use self::record::{Identity, Key};
 pub use self::remove::{Extent, Removed};
 pub use self::save::Form;
@@ -65,7 +69,7 @@ pub enum Ownership {
 
 impl Ownership {
     /// Where the layers of a store lie that are unpacked so.
-    pub(crate) fn directory(self) -> &'static str {
+    pub fn directory(self) -> &'static str {
         match self {
             Self::Caller => "layers",
             Self::Kept => "layers-kept",

@@ -1,0 +1,284 @@
+//! `import`, `export`, `commit`, `manifest`: images that are made here.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::place::{image, on};
+use crate::rig::{Rig, describe, end, feed, text};
+use crate::shelf::{Shelf, says};
+
+/// A tar archive of the rig's root directory.
+fn packed(rig: &Rig, options: &[&str]) -> Vec<u8> {
+    let output = Command::new("tar")
+        .args(["--create", "--numeric-owner", "--owner=0", "--group=0"])
+        .args(options)
+        .arg("--directory")
+        .arg(rig.path("image"))
+        .arg(".")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// What an archive holds, by tar's own reading.
+fn listing(archive: &[u8], options: &[&str]) -> String {
+    let mut tar = Command::new("tar");
+    tar.args(["--list", "--file=-"])
+        .args(options)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = feed(tar, archive.to_vec());
+    assert!(output.status.success(), "{}", describe(&output));
+    text(&output.stdout)
+}
+
+#[test]
+fn an_archive_of_a_root_directory_becomes_an_image_packed_or_not() {
+    for (options, name) in [
+        (&[][..], "plain"),
+        (&["--gzip"], "gzip"),
+        (&["--zstd"], "zstd"),
+    ] {
+        let shelf = Shelf::new();
+        let archive = packed(&shelf.rig, options);
+        let arguments = [
+            "import",
+            "-c",
+            "CMD [\"echo\", \"imported\"]",
+            "--change",
+            "ENV A=b",
+            "-m",
+            "by hand",
+            "-",
+            name,
+        ];
+        let output = feed(shelf.command(&arguments), archive.clone());
+        assert!(output.status.success(), "{}", describe(&output));
+        assert_eq!(text(&output.stdout).trim(), shelf.id(name));
+        shelf.runs(name, &[], "imported\n");
+        shelf.runs(name, &["sh", "-c", "echo $A"], "b\n");
+        let said = shelf.ok(&["history", "--format", "{{.Comment}}", name]);
+        assert_eq!(said, "by hand\n");
+        let file = shelf.rig.path("root.tar");
+        fs::write(&file, archive).unwrap();
+        let id = shelf.ok(&["import", &file.display().to_string()]);
+        shelf.runs(id.trim(), &["echo", "ran"], "ran\n");
+    }
+}
+
+#[test]
+fn what_cannot_be_imported_is_refused_and_leaves_no_image() {
+    let shelf = Shelf::new();
+    let output = feed(
+        shelf.command(&["import", "-", "x"]),
+        b"no archive".repeat(100),
+    );
+    assert_eq!(output.status.code(), Some(125), "{}", describe(&output));
+    let archive = packed(&shelf.rig, &["--bzip2"]);
+    let output = feed(shelf.command(&["import", "-", "x"]), archive);
+    assert!(
+        text(&output.stderr).contains("bzip2"),
+        "{}",
+        describe(&output)
+    );
+    shelf.refused(&["import", "-c", "RUN x", "/dev/null", "x"], &["RUN x"]);
+    shelf.refused(&["import", "https://example.com/x.tar", "x"], &["curl"]);
+    assert_eq!(shelf.ok(&["images", "-q"]), "");
+    assert!(shelf.layers().is_empty());
+}
+
+#[test]
+fn an_image_is_exported_as_its_layers_show_it() {
+    let shelf = Shelf::new();
+    let archive = image("busybox.oci-archive.tar");
+    shelf.ok(&[
+        "load",
+        "-i",
+        &format!("oci-archive:{}", archive.display()),
+        "small",
+    ]);
+    let exported = end(shelf.command(&["export", "small"]).spawn().unwrap());
+    assert!(exported.status.success(), "{}", describe(&exported));
+    let inside = "cd / && find . -xdev | sed 's,^\\./,,' | grep -v '^\\.$' | grep -Ev '^(proc|sys|dev|run|tmp|home/|etc/(hosts|hostname|resolv.conf|mtab)|\\.palisade)' | sort";
+    let output = end(on(
+        &shelf.rig,
+        &["--rm", "--user=0"],
+        "small",
+        &["sh", "-c", inside],
+    )
+    .spawn()
+    .unwrap());
+    let names = listing(&exported.stdout, &[]);
+    let mut names: Vec<&str> = names
+        .lines()
+        .map(|name| name.trim_end_matches('/'))
+        .collect();
+    names.sort_unstable();
+    let seen = text(&output.stdout);
+    assert!(seen.lines().count() > 300, "{}", describe(&output));
+    for name in seen.lines() {
+        assert!(
+            names.binary_search(&name).is_ok(),
+            "{name} is missing from the export"
+        );
+    }
+    // And imported again it is the same tree.
+    let again = feed(
+        shelf.command(&["import", "-", "again"]),
+        exported.stdout.clone(),
+    );
+    assert!(again.status.success(), "{}", describe(&again));
+    let second = end(shelf.command(&["export", "again"]).spawn().unwrap());
+    let details = ["--verbose", "--numeric-owner", "--full-time"];
+    assert_eq!(
+        listing(&second.stdout, &details),
+        listing(&exported.stdout, &details)
+    );
+}
+
+#[test]
+fn what_a_sandbox_changed_becomes_a_layer() {
+    let shelf = Shelf::with("app", &says("old"));
+    let script = "echo new >/etc/new && rm /bin/lost-script && rm -r /workspace && mkdir -p /opt/d && \
+                  ln -s ../etc/new /opt/d/link && chmod 775 /opt/d && mkdir /workspace && echo in >/workspace/fresh";
+    let options = ["--name=box", "--read-only=false", "--user=0", "-d"];
+    let output = end(on(&shelf.rig, &options, "app", &["sh", "-c", script])
+        .spawn()
+        .unwrap());
+    assert!(output.status.success(), "{}", describe(&output));
+    assert_eq!(shelf.ok(&["wait", "box"]), "0\n");
+    let id = shelf.ok(&[
+        "commit",
+        "-m",
+        "changed",
+        "-a",
+        "me",
+        "-c",
+        "CMD [\"cat\", \"/etc/new\"]",
+        "box",
+        "app:2",
+    ]);
+    assert_eq!(id.trim(), shelf.id("app:2"));
+    shelf.runs("app:2", &[], "new\n");
+    let look = "cat /opt/d/link /workspace/*; ls /bin/lost-script 2>&1 | grep -c such; ls -ld /opt/d | head -c 10";
+    shelf.runs("app:2", &["sh", "-c", look], "new\nin\n1\ndrwxrwxr-x");
+    shelf.runs(
+        "app",
+        &["sh", "-c", "ls /bin/lost-script"],
+        "/bin/lost-script\n",
+    );
+    let steps = shelf.ok(&["history", "--format", "{{.Comment}}", "app:2"]);
+    assert_eq!(steps, "changed\n\n");
+    let layers = shelf.ok(&[
+        "image",
+        "inspect",
+        "-f",
+        "{{len .RootFS.Layers}} {{.Author}}",
+        "app:2",
+    ]);
+    assert_eq!(layers, "2 me\n");
+    // The sandbox itself as an archive has it all too, and not what was removed.
+    let exported = end(shelf.command(&["export", "box"]).spawn().unwrap());
+    let names = listing(&exported.stdout, &[]);
+    assert!(names.lines().any(|name| name == "opt/d/link"), "{names}");
+    assert!(!names.contains("lost-script"), "{names}");
+    assert!(!names.contains(".wh."), "{names}");
+}
+
+#[test]
+fn a_sandbox_on_record_keeps_its_image() {
+    let shelf = Shelf::with("app", &says("x"));
+    let options = ["--name=box", "--read-only=false", "-d"];
+    let output = end(on(&shelf.rig, &options, "app", &["true"]).spawn().unwrap());
+    assert!(output.status.success(), "{}", describe(&output));
+    shelf.ok(&["wait", "box"]);
+    shelf.refused(&["rmi", "app"], &["in use by sandbox box"]);
+    shelf.ok(&["image", "prune", "-af"]);
+    assert_eq!(shelf.ok(&["images", "-q"]).lines().count(), 1);
+    shelf.ok(&["rmi", "-f", "app"]);
+    assert_eq!(shelf.layers().len(), 1);
+    shelf.refused(&["commit", "box", "x"], &["not in the store"]);
+    shelf.ok(&["rm", "box"]);
+    shelf.ok(&["image", "prune", "-f"]);
+    assert!(shelf.layers().is_empty());
+}
+
+#[test]
+fn what_was_written_in_memory_cannot_be_committed() {
+    let shelf = Shelf::with("app", &says("x"));
+    let output = end(on(&shelf.rig, &["--name=box", "-d"], "app", &["true"])
+        .spawn()
+        .unwrap());
+    assert!(output.status.success(), "{}", describe(&output));
+    shelf.ok(&["wait", "box"]);
+    shelf.refused(&["commit", "box", "x"], &["in memory", "--read-only=false"]);
+    shelf.refused(&["commit", "nobody", "x"], &["nobody"]);
+}
+
+#[test]
+fn one_name_stands_for_the_image_of_each_platform() {
+    let shelf = Shelf::with("native", &says("native"));
+    // The same files, said to be for another processor.
+    let archive = packed(&shelf.rig, &[]);
+    let output = feed(
+        shelf.command(&[
+            "import",
+            "--platform",
+            "linux/s390x",
+            "-c",
+            "CMD [\"x\"]",
+            "-",
+            "other",
+        ]),
+        archive,
+    );
+    assert!(output.status.success(), "{}", describe(&output));
+    shelf.ok(&["manifest", "create", "all", "native", "other"]);
+    shelf.refused(
+        &["manifest", "create", "all", "native"],
+        &["there already", "--amend"],
+    );
+    let shown: Value = serde_json::from_str(&shelf.ok(&["manifest", "inspect", "all"])).unwrap();
+    let platforms: Vec<&Value> = shown["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| &entry["platform"]["architecture"])
+        .collect();
+    assert_eq!(platforms.len(), 2);
+    assert!(platforms.contains(&&json!("s390x")));
+    shelf.runs("all", &["echo", "ran"], "ran\n");
+    shelf.ok(&["manifest", "add", "all", "native"]);
+    let inspected = shelf.ok(&[
+        "image",
+        "inspect",
+        "--platform",
+        "linux/s390x",
+        "-f",
+        "{{.Architecture}}",
+        "all",
+    ]);
+    assert_eq!(inspected, "s390x\n");
+    // The list alone keeps both.
+    shelf.ok(&["rmi", "native"]);
+    shelf.ok(&["rmi", "other"]);
+    shelf.ok(&["image", "prune", "-f"]);
+    shelf.runs("all", &["echo", "ran"], "ran\n");
+    assert_eq!(shelf.ok(&["store", "check"]).lines().count(), 1);
+    let output = end(on(
+        &shelf.rig,
+        &["--rm", "--platform=linux/riscv64"],
+        "all",
+        &["x"],
+    )
+    .spawn()
+    .unwrap());
+    assert!(
+        text(&output.stderr).contains("linux/s390x"),
+        "{}",
+        describe(&output)
+    );
+}
