@@ -458,7 +458,9 @@ impl Supervisor<'_> {
     fn deliver(&mut self, signal: i32) -> Result<(), Error> {
         if self.started.is_some() {
             self.sandbox.signal(signal)?;
-            self.delivered.push(signal);
+            if !self.delivered.contains(&signal) {
+                self.delivered.push(signal);
+            }
         } else if terminates(signal) && self.waiting.contains(&signal) {
             self.sandbox.kill()?;
         } else {
@@ -495,7 +497,7 @@ impl Supervisor<'_> {
         let Some(desk) = &mut self.desk else {
             return Ok(());
         };
-        for order in desk.turn()? {
+        for order in desk.turn() {
             match order {
                 Order::Signal(signal) => self.deliver(signal)?,
                 Order::Admit(connection) => self.sandbox.admit(connection.as_fd())?,

@@ -232,7 +232,7 @@ impl Desk {
     }
 
     /// Begins checks that are due, takes note of what they say, and ends a sandbox whose time is over.
-    fn keep_time(&mut self, orders: &mut Vec<Order>) -> Result<(), Error> {
+    fn keep_time(&mut self, orders: &mut Vec<Order>) {
         let now = Instant::now();
         if self.expires.take_if(|at| *at <= now).is_some() {
             self.known.state.stopped = true;
@@ -240,7 +240,7 @@ impl Desk {
             orders.push(Order::Stop(config.stop_signal, config.stop_timeout));
         }
         let Some(checks) = &mut self.checks else {
-            return Ok(());
+            return;
         };
         let mut changed = checks.turn();
         let before = self.known.state.health;
@@ -248,26 +248,28 @@ impl Desk {
         orders.extend(checks.begin().map(Order::Admit));
         changed |= checks.last.len() != kept;
         if !changed {
-            return Ok(());
+            return;
         }
         let after = checks.healthiness;
-        self.known.entry.set_checks(&checks.last)?;
+        // A full disk is no reason to end the sandbox: the next change is written then.
+        let _ = self.known.entry.set_checks(&checks.last);
         self.known.state.health = Some(after);
-        self.save()?;
+        let _ = self.save();
         if before.map(|health| health.verdict) != Some(after.verdict) {
             self.record(&format!("health_status: {}", after.verdict.word()), &[]);
         }
-        Ok(())
     }
 
     /// Does what can be done now without waiting; what it means for the sandbox is the caller's to do.
-    pub fn turn(&mut self) -> Result<Vec<Order>, Error> {
+    pub fn turn(&mut self) -> Vec<Order> {
         self.read_output();
         let mut orders = Vec::new();
-        self.keep_time(&mut orders)?;
+        self.keep_time(&mut orders);
         while self.clients.len() < CLIENTS {
-            let accepted = socket::accept(self.listener.as_fd()).map_err(io_error("accept"))?;
-            let Some(connection) = accepted else { break };
+            // Out of descriptors: whoever waits is let in when some are free. The sandbox is not ended for that.
+            let Ok(Some(connection)) = socket::accept(self.listener.as_fd()) else {
+                break;
+            };
             let waiting = false;
             self.clients.push(Client {
                 connection,
@@ -277,7 +279,7 @@ impl Desk {
         let mut clients = std::mem::take(&mut self.clients);
         clients.retain_mut(|client| self.serve(client, &mut orders));
         self.clients = clients;
-        Ok(orders)
+        orders
     }
 
     /// Answers what one client asks; false when it is gone.
@@ -430,13 +432,13 @@ impl Desk {
             reason: reason.to_owned(),
             finished,
         });
-        self.save()?;
+        let saved = self.save();
         if reason == "oom" {
             self.record("oom", &[]);
         }
         self.record("die", &[("exitCode", &code.to_string())]);
         self.tell_waiting(code);
-        Ok(())
+        saved
     }
 
     fn tell_waiting(&mut self, code: u8) {
@@ -473,20 +475,11 @@ impl Desk {
                 other => other.map_err(Error::system("wait for the next start"))?,
             };
             drop(fds);
-            for order in self.turn()? {
+            for order in self.turn() {
                 if matches!(order, Order::Stop(..)) {
                     return Ok(true);
                 }
             }
         }
-    }
-}
-
-fn io_error(action: &'static str) -> impl Fn(io::Error) -> Error {
-    move |error| Error::System {
-        action,
-        errno: error
-            .raw_os_error()
-            .map_or(Errno::UnknownErrno, Errno::from_raw),
     }
 }

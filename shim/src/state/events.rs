@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -66,11 +67,18 @@ impl Events {
     }
 
     fn append(&self, line: &[u8]) -> io::Result<()> {
-        let mut file = File::options().append(true).create(true).open(&self.path)?;
+        let open = || {
+            File::options()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(&self.path)
+        };
+        let mut file = open()?;
         if file.metadata()?.len() >= FULL {
             // Two that find it full at once lose the older file, no more.
             fs::rename(&self.path, self.path.with_extension("1"))?;
-            file = File::options().append(true).create(true).open(&self.path)?;
+            file = open()?;
         }
         // One write: appended lines of several processes do not mix (open(2)).
         file.write_all(line)
