@@ -48,7 +48,7 @@ pub fn register(request: &Request, ready: &Ready) -> Result<(Known, Lock), Failu
     // From here to the record, which says that the sandbox has them.
     let _volumes = ready.make_sources(request.quiet)?;
     // What a killed command left is nobody's: it goes, and what cannot be removed is not this command's failure.
-    let _ = registry.sweep();
+    let _ = registry.sweep_directories();
     if request.life.replace {
         let Some(name) = &request.name else {
             return Err(Failure::new(

@@ -258,11 +258,24 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes what killed commands left below the directory of the sandboxes.
+    /// Removes what killed commands left: directories, names, control groups. It looks at every sandbox, so it is for
+    /// commands that look around and not for a start.
     ///
     /// # Errors
     /// What could not be removed.
     pub fn sweep(&self) -> Result<(), Error> {
+        self.sweep_directories()?;
+        self.sweep_names()?;
+        // What cannot be removed or is not old enough is the next one's.
+        let _ = palisade_runtime::cgroup::remove_abandoned();
+        Ok(())
+    }
+
+    /// Removes half-made and half-removed directories.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn sweep_directories(&self) -> Result<(), Error> {
         let parent = self.sandboxes();
         let Ok(looking) = flock(&parent, FlockArg::LockExclusiveNonblock) else {
             // There is none yet, or somebody makes one just now: another time.
@@ -285,9 +298,6 @@ impl Registry {
                 source: errno.into(),
             })?;
         }
-        self.sweep_names()?;
-        // What cannot be removed or is not old enough is the next one's.
-        let _ = palisade_runtime::cgroup::remove_abandoned();
         Ok(())
     }
 
