@@ -236,6 +236,9 @@ pub fn image_remedy(error: &palisade_rootfs::Error) -> &'static str {
         Error::Io { doing, .. } if doing.contains("store") => {
             "--root DIR with a directory of your own"
         }
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            "free space (palisade image prune), or --root DIR on another disk"
+        }
         Error::Store { .. } => "--root DIR with a directory of your own",
         Error::Platform { .. } => "--platform with one that it is for",
         Error::Unsupported { .. } => "skopeo copy, which changes an image from one form to another",
