@@ -122,12 +122,14 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
     prepared.identity.assume_for_setup()?;
     sys::make_all_private().or_fail(Step::Private, c"")?;
 
-    let (proc, root) = assemble(init)?;
-    let outside = prepared
-        .landlock
-        .as_ref()
-        .map(|_| readback::outside())
-        .transpose()?;
+    let Assembled {
+        proc,
+        root,
+        mut outside,
+    } = assemble(init)?;
+    if outside.is_none() && prepared.landlock.is_some() {
+        outside = Some(readback::outside()?);
+    }
 
     // Inherited by the command; it cannot be set once PID 1 is not dumpable, as the file then belongs to the host's root.
     if let (Some(value), Some(proc)) = (&prepared.oom_score_adj, &proc) {
@@ -170,7 +172,7 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
 }
 
 /// Builds the tree that the command will see, and makes it the root.
-fn assemble<'p>(init: &mut Init<'p>) -> Result<(Option<OwnedFd>, readback::Place), Failure<'p>> {
+fn assemble<'p>(init: &mut Init<'p>) -> Result<Assembled, Failure<'p>> {
     let prepared = init.prepared;
     let mut trees = RootTrees::default();
     let mut requests = prepared.root.tree_requests();
@@ -191,6 +193,7 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<(Option<OwnedFd>, readback::Place
     let root::Attached {
         root,
         has_etc_files,
+        outside,
     } = root::attach(&prepared.root, &prepared.files, &mut trees)?;
     let mut tree = Tree {
         command: prepared.identity.command(),
@@ -253,7 +256,19 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<(Option<OwnedFd>, readback::Place
     // Its descriptor is opened below the host's root.
     enter_network(&mut init.network)?;
     let root = root::pivot(tree.root.as_fd())?;
-    Ok((proc.and_then(|index| tree.made[index].take()), root))
+    Ok(Assembled {
+        proc: proc.and_then(|index| tree.made[index].take()),
+        root,
+        outside,
+    })
+}
+
+/// The finished tree.
+struct Assembled {
+    /// The sandbox's own /proc, where it has one.
+    proc: Option<OwnedFd>,
+    root: readback::Place,
+    outside: Option<OwnedFd>,
 }
 
 fn enter_network(network: &mut Option<Network>) -> Result<(), Failure<'static>> {

@@ -60,6 +60,7 @@ pub(crate) fn attach<'p>(
         PreparedRoot::Tmpfs { scratch, .. } => Ok(Attached {
             root: attach_mount(tmpfs(scratch, c"0755")?)?,
             has_etc_files: false,
+            outside: None,
         }),
         PreparedRoot::Overlay {
             base,
@@ -68,8 +69,13 @@ pub(crate) fn attach<'p>(
             etc,
             upper,
         } => {
+            let mut outside = None;
             let upper = match upper {
-                PreparedUpper::Tmpfs(scratch) => make_scratch(scratch)?,
+                PreparedUpper::Tmpfs(scratch) => {
+                    let made = make_scratch(scratch)?;
+                    outside = Some(open_to_all(made.fd.as_fd())?);
+                    made
+                }
                 PreparedUpper::Directory(path) => open_directory(path, trees.upper.take())?,
             };
             let base = open_directory(base, trees.base.take())?;
@@ -81,6 +87,7 @@ pub(crate) fn attach<'p>(
             Ok(Attached {
                 root: attach_mount(overlay)?,
                 has_etc_files,
+                outside,
             })
         }
     }
@@ -91,6 +98,8 @@ pub(crate) struct Attached {
     pub(crate) root: OwnedFd,
     /// The files of [`in_etc`] are there already.
     pub(crate) has_etc_files: bool,
+    /// A directory for everybody in a file system that no path leads to, if one was made anyway.
+    pub(crate) outside: Option<OwnedFd>,
 }
 
 /// Whether a file lies directly in /etc, as all that palisade itself writes does.
@@ -190,6 +199,17 @@ fn make_scratch(scratch: &PreparedScratch) -> Result<Part, Failure<'_>> {
     }
     let origin = Origin::Here;
     Ok(Part { fd, origin })
+}
+
+/// A directory beside those two, which everybody may write to who has a descriptor of it.
+fn open_to_all(scratch: BorrowedFd<'_>) -> Result<OwnedFd, Failure<'static>> {
+    let (name, flags) = (
+        c"outside",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+    );
+    mkdirat(scratch, name, Mode::from_bits_truncate(0o777))
+        .and_then(|()| openat(scratch, name, flags, Mode::empty()))
+        .or_fail(Step::Scratch, name)
 }
 
 fn tmpfs<'p>(scratch: &'p PreparedScratch, mode: &CStr) -> Result<OwnedFd, Failure<'p>> {

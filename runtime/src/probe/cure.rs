@@ -330,7 +330,11 @@ mod tests {
     fn a_masked_proc_names_what_covers_it() {
         let mut container = around(&[]);
         container.covers_of_proc = vec!["/proc/kcore".into(), "/proc/sys".into()];
-        let found = container.refused_proc(&failed(Errno::EPERM));
+        let refused = Failed {
+            doing: "mount a new /proc".into(),
+            ..failed(Errno::EPERM)
+        };
+        let found = container.refused_proc(&refused);
         assert_eq!(found.by, Layer::MaskedProc);
         assert!(found.shown.contains("/proc/kcore, /proc/sys"));
     }
