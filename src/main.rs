@@ -26,6 +26,7 @@ mod manual;
 mod policy;
 mod port;
 mod ps;
+mod queue;
 mod receipt;
 mod record;
 mod registry;

@@ -20,6 +20,7 @@ use crate::caller::Caller;
 use crate::cli::{self, render};
 use crate::data::WritableLayer;
 use crate::failure::{Failure, printable, reason};
+use crate::queue::{self, Slot};
 use crate::receipt::asked;
 use crate::registry::pull::{self, When};
 use crate::request::{Request, Userns};
@@ -44,6 +45,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let caller = Caller::read(ranges)?;
     let request = Request::new(arguments, &caller)?;
     let start = SystemTime::now();
+    // Until the run has ended; of a detached one the monitor has it too.
+    let _slot =
+        take_slot(&request, &caller).map_err(|failure| recorded(&request, start, failure))?;
     let ready = prepare(&request, caller).map_err(|failure| recorded(&request, start, failure))?;
     if request.dry_run {
         return print(&dry_run::text(&ready.resolved)?).map(|()| 0);
@@ -52,6 +56,20 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         tell("note", &ready.resolved.notes);
     }
     execute(&request, &ready, start)
+}
+
+/// The slot of `--queue`, waited for.
+fn take_slot(request: &Request, caller: &Caller) -> Result<Option<Slot>, Failure> {
+    let Some(pool) = request.life.queue.as_deref().filter(|_| !request.dry_run) else {
+        return Ok(None);
+    };
+    let data = data::directory(request.root.as_deref(), caller)?;
+    let waiting = |what: String| {
+        if !request.quiet {
+            tell("note", &[what]);
+        }
+    };
+    queue::take(&data, pool, caller, waiting).map(Some)
 }
 
 /// Everything that a run is made of.

@@ -71,6 +71,7 @@ pub struct RunArguments {
     pub stop_timeout: Option<OsString>,
     pub timeout: Option<OsString>,
     pub ttl: Option<OsString>,
+    pub queue: Option<OsString>,
     pub tty: bool,
     pub ulimit: Vec<OsString>,
     pub user: Option<OsString>,
@@ -155,6 +156,7 @@ pub static OPTIONS: &[Opt<RunArguments>] = &[
 
     Run::switch("detach", "Leave the sandbox running, watched by a small process of its own, and print its id", |a, v| a.detach = v).short('d').under(LIFE),
     Run::value("restart", "POLICY", "Start the command again when it ends: no, on-failure[:N], always, unless-stopped", |a, v| a.restart = Some(v)).under(LIFE),
+    Run::value("queue", "POOL", "Wait for a slot among the runs of this pool, in the order of arrival", |a, v| a.queue = Some(v)).under(LIFE),
     Run::value("ttl", "DURATION", "Stop and remove the sandbox after this time (1h30m)", |a, v| a.ttl = Some(v)).under(LIFE),
     Run::switch("replace", "Remove the sandbox that has the same --name first", |a, v| a.replace = v).under(LIFE),
     Run::value("log-driver", "DRIVER", "How output is kept: local (the default; json-file means the same), or none", |a, v| a.log_driver = Some(v)).under(LIFE),

@@ -18,6 +18,8 @@ pub struct Life {
     pub restart: Restart,
     /// `--ttl`.
     pub ttl: Option<Duration>,
+    /// `--queue`.
+    pub queue: Option<String>,
     /// `--replace`.
     pub replace: bool,
     /// `--log-driver` and `--log-opt`.
@@ -60,6 +62,7 @@ pub fn understand(typed: &mut RunArguments) -> Result<Life, Failure> {
     Ok(Life {
         detach: typed.detach,
         restart,
+        queue: optional(typed.queue.take(), |v| text::sandbox_name("--queue", v))?,
         ttl: optional(typed.ttl.take(), |v| text::duration("--ttl", &v))?,
         replace: typed.replace,
         log: log(typed.log_driver.take(), std::mem::take(&mut typed.log_opt))?,
