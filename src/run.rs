@@ -45,8 +45,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let caller = Caller::read(ranges)?;
     let request = Request::new(arguments, &caller)?;
     let start = SystemTime::now();
-    // Until the run has ended; of a detached one the monitor has it too.
-    let _slot =
+    let slot =
         take_slot(&request, &caller).map_err(|failure| recorded(&request, start, failure))?;
     let ready = prepare(&request, caller).map_err(|failure| recorded(&request, start, failure))?;
     if request.dry_run {
@@ -55,7 +54,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     if !request.quiet {
         tell("note", &ready.resolved.notes);
     }
-    execute(&request, &ready, start)
+    execute(&request, &ready, start, slot)
 }
 
 /// The slot of `--queue`, waited for.
@@ -274,7 +273,12 @@ pub fn image_remedy(error: &palisade_rootfs::Error) -> &'static str {
 }
 
 /// Does what the plan needs on the host, runs it, and undoes it.
-fn execute(request: &Request, ready: &Ready, start: SystemTime) -> Result<u8, Failure> {
+fn execute(
+    request: &Request,
+    ready: &Ready,
+    start: SystemTime,
+    slot: Option<Slot>,
+) -> Result<u8, Failure> {
     // The supervisor records what fails later.
     let recorded = |failure| recorded(request, start, failure);
     let resolved = &ready.resolved;
@@ -282,6 +286,8 @@ fn execute(request: &Request, ready: &Ready, start: SystemTime) -> Result<u8, Fa
         digest_output: request.receipt.is_asked_for()
             && (request.receipt.output || resolved.plan.output_limit.is_some()),
         receipt: asked::of_run(request, &ready.policy, ready.image.as_ref(), resolved),
+        // Until the run has ended; of a detached one in the monitor.
+        hold: slot.map(Into::into),
         ..supervise::Options::default()
     };
     let cidfile =

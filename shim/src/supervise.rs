@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -34,6 +35,8 @@ pub struct Options {
     pub remove: Vec<PathBuf>,
     /// Whether output passes through palisade to be hashed.
     pub digest_output: bool,
+    /// A descriptor that the supervising process keeps open to its end: a lock, which others wait for.
+    pub hold: Option<OwnedFd>,
 }
 
 /// Launches `plan` with the caller's standard streams and stays until nothing of the sandbox is left.

@@ -33,7 +33,14 @@ pub struct Slots {
 /// A slot, free again when this is dropped or its process ends.
 #[derive(Debug)]
 pub struct Slot {
-    _held: OwnedFd,
+    held: OwnedFd,
+}
+
+impl From<Slot> for OwnedFd {
+    /// The descriptor that has the slot for as long as any process has it open.
+    fn from(slot: Slot) -> Self {
+        slot.held
+    }
 }
 
 /// What came of asking for a slot.
@@ -159,7 +166,7 @@ impl Slots {
             let flags = OFlags::RDWR | OFlags::CLOEXEC;
             let slot = rustix::fs::open(self.slot(number), flags, rustix::fs::Mode::empty())?;
             match flock(&slot, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Some(Slot { _held: slot })),
+                Ok(()) => return Ok(Some(Slot { held: slot })),
                 Err(rustix::io::Errno::WOULDBLOCK) => {}
                 Err(errno) => return Err(errno.into()),
             }

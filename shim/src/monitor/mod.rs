@@ -41,7 +41,9 @@ pub fn start(
     options: &Options,
 ) -> Result<Result<(), Refusal>, Error> {
     let (ready, expected) = ready::pair()?;
-    let side = detach(&[lock.file().as_fd(), ready.as_fd()])?;
+    let mut kept = vec![lock.file().as_fd(), ready.as_fd()];
+    kept.extend(options.hold.as_ref().map(AsFd::as_fd));
+    let side = detach(&kept)?;
     if let Side::Caller(_) = side {
         // The monitor alone holds the lock and its end of the pair now.
         drop(lock);
