@@ -132,6 +132,8 @@ impl Slots {
             .collect::<Result<_, _>>()?;
         loop {
             if let Some(slot) = self.try_all()? {
+                // The turn of the next.
+                drop(ticket);
                 return Ok(slot);
             }
             let mut fds: Vec<PollFd<'_>> = bells
