@@ -81,7 +81,7 @@ pub(crate) fn start(start: &Start<'_>, stack: &mut [u8]) -> Result<Command, Fail
     clippy::result_large_err,
     reason = "a box would be an allocation between clone and exec"
 )]
-fn confine(start: &Start<'_>) -> Result<Record, Record> {
+pub(crate) fn confine(start: &Start<'_>) -> Result<Record, Record> {
     prepare(start)?;
     let mut look = Look::open(start.proc)?;
     if let Some(ruleset) = start.ruleset {

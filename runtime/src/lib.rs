@@ -3,6 +3,7 @@
 //! [`launch()`] takes a [`Plan`] and returns a [`Sandbox`]: one clone, one socket, one PID 1 that puts the sandbox
 //! together and starts the command. `docs/architecture.md` lists the steps in order.
 
+pub mod archive;
 mod capabilities;
 pub mod cgroup;
 mod command;
@@ -36,7 +37,7 @@ pub use denials::Denial;
 pub use error::Error;
 pub use idmap::helper;
 pub use join::joined::{JoinEvent, Joined};
-pub use join::request::{JoinCommand, User};
+pub use join::request::{Copied, JoinCommand, Service, User};
 pub use launch::{launch, launch_recorded};
 pub use palisade_policies::Tier;
 pub use plan::{File, Plan, Root, Scratch, Upper};

@@ -10,7 +10,8 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use palisade_policies::landlock::{Access, PathRule};
 use palisade_runtime::{
-    Error, Event, Exit, JoinCommand, JoinEvent, Joined, Plan, Sandbox, Stdio, User, launch,
+    Copied, Error, Event, Exit, JoinCommand, JoinEvent, Joined, Plan, Sandbox, Service, Stdio,
+    User, launch,
 };
 
 /// Tests one after the other, as each makes sandboxes from this process, which may have one thread alone.
@@ -56,6 +57,10 @@ fn main() {
         (
             "a_rule_for_a_path_that_was_replaced_holds_for_what_was_there_before",
             a_rule_for_a_path_that_was_replaced_holds_for_what_was_there_before,
+        ),
+        (
+            "files_go_in_and_come_out_under_the_commands_own_confinement",
+            files_go_in_and_come_out_under_the_commands_own_confinement,
         ),
         (
             "nobody_inside_can_look_into_a_keeper",
@@ -421,6 +426,46 @@ fn a_rule_for_a_path_that_was_replaced_holds_for_what_was_there_before() {
     // Were the rules' paths resolved again, this command could write where no rule allows it.
     let text = place.sh("touch /tmp/key/x || echo refused");
     assert!(text.ends_with("refused\n"), "{text}");
+}
+
+fn files_go_in_and_come_out_under_the_commands_own_confinement() {
+    let place = Place::idle();
+    place.sh("mkdir /tmp/d; echo hello > /tmp/d/f; ln -s ../.. /tmp/d/up");
+    let pack = |path: &str| JoinCommand {
+        args: vec![path.into(), "name".into()],
+        service: Some(Service::Pack { follow: false }),
+        ..JoinCommand::default()
+    };
+    let (exit, _, stream) = place.run(&pack("/tmp/d")).expect("packed");
+    assert_eq!(exit, Exit::Code(0));
+    assert!(stream.contains("name/f\0") && stream.contains("hello\n"));
+    let error = place.run(&pack("/no/such")).expect_err("missing");
+    assert_eq!(
+        error.to_string(),
+        "read /no/such: No such file or directory"
+    );
+    let unpack = |path: &str| {
+        let command = JoinCommand {
+            args: vec![path.into(), "name".into()],
+            service: Some(Service::Unpack {
+                copied: Copied::Directory,
+                owners: false,
+            }),
+            ..JoinCommand::default()
+        };
+        let mut running = place.join(&command);
+        // One that has refused reads nothing.
+        let _ = running.feed.write_all(stream.as_bytes());
+        running.feed = File::open("/dev/null").expect("null");
+        running.end()
+    };
+    assert_eq!(unpack("/tmp/copy").expect("unpacked").0, Exit::Code(0));
+    assert_eq!(place.sh("cat /tmp/copy/f"), "hello\n");
+    // Landlock holds for the copy as it does for a command, and the root is as read-only.
+    let error = unpack("/dev/shm").expect_err("no rule").to_string();
+    assert_eq!(error, "write /dev/shm/name: Permission denied");
+    let error = unpack("/usr/x").expect_err("read-only").to_string();
+    assert!(error.contains("Read-only file system"), "{error}");
 }
 
 fn nobody_inside_can_look_into_a_keeper() {

@@ -1,20 +1,23 @@
 //! A command in a running sandbox, from its request to its end: `palisade exec`.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use palisade_runtime::{Exit, JoinCommand, JoinEvent, Joined, Protections, Usage};
+use nix::unistd::pipe2;
+use palisade_runtime::{Exit, JoinCommand, JoinEvent, Joined, Protections, Service, Stdio, Usage};
 
 use crate::Error;
 use crate::console::{self, Console};
 use crate::outcome::{Circumstances, Limit, Outcome, classify};
 use crate::relay::{Flow, Relay};
 use crate::signals::{Signals, stop_here};
-use crate::stdio::{Caller, Streams};
+use crate::stdio::{Caller, Streams, null};
 
 /// Runs `command` with the caller's standard streams until it has ended. `hand_in` gives the descriptor to whoever holds
 /// the sandbox, for [`Sandbox::admit`](palisade_runtime::Sandbox::admit).
@@ -92,15 +95,70 @@ pub fn leave(
     let (mut joined, theirs) = Joined::new(command, &Streams::none()?.handed)?;
     hand_in(theirs)?;
     loop {
+        match next(&mut joined)? {
+            JoinEvent::Started(_) => return Ok(()),
+            JoinEvent::Closed | JoinEvent::Exited { .. } => return Err(Error::NeverStarted),
+            JoinEvent::Terminal => {}
+        }
+    }
+}
+
+/// Files on their way between a sandbox and this process.
+#[derive(Debug)]
+pub struct Transfer {
+    joined: Joined,
+}
+
+impl Transfer {
+    /// Begins one that `command`'s service does in the sandbox. The stream is to be read, where the service packs, or to be
+    /// written, and closed.
+    ///
+    /// # Errors
+    /// What could not be prepared or handed in.
+    pub fn begin(
+        command: &JoinCommand,
+        hand_in: impl FnOnce(OwnedFd) -> Result<(), Error>,
+    ) -> Result<(Self, File), Error> {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("make a pipe"))?;
+        let (stdin, stdout, ours) = match command.service {
+            Some(Service::Unpack { .. }) => (read, null()?, write),
+            _ => (null()?, write, read),
+        };
+        let stdio = Stdio {
+            stdin,
+            stdout,
+            stderr: null()?,
+        };
+        let (joined, theirs) = Joined::new(command, &stdio)?;
+        hand_in(theirs)?;
+        Ok((Self { joined }, File::from(ours)))
+    }
+
+    /// Waits for the other side's end.
+    ///
+    /// # Errors
+    /// What went wrong there.
+    pub fn finish(mut self) -> Result<(), Error> {
+        loop {
+            match next(&mut self.joined)? {
+                JoinEvent::Exited { .. } => return Ok(()),
+                JoinEvent::Closed => return Err(Error::NeverStarted),
+                JoinEvent::Started(_) | JoinEvent::Terminal => {}
+            }
+        }
+    }
+}
+
+/// Waits for the next event.
+fn next(joined: &mut Joined) -> Result<JoinEvent, Error> {
+    loop {
         let mut fds = [PollFd::new(joined.control(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(Error::system("wait for the command")(errno)),
         }
-        match joined.event()? {
-            Some(JoinEvent::Started(_)) => return Ok(()),
-            Some(JoinEvent::Closed | JoinEvent::Exited { .. }) => return Err(Error::NeverStarted),
-            Some(JoinEvent::Terminal) | None => {}
+        if let Some(event) = joined.event()? {
+            return Ok(event);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat, openat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::Winsize;
 use nix::sys::signalfd::{SignalFd, siginfo};
@@ -19,6 +19,7 @@ use nix::sys::time::TimeSpec;
 
 use super::joined::usage_text;
 use super::request::{JoinCommand, User};
+use super::service::serve;
 use crate::command::{self, Start};
 use crate::control::{self, Kind, Record, Step};
 use crate::failure::{Failure, Try};
@@ -83,7 +84,7 @@ impl<'a> Door<'a> {
             if handed {
                 match control::receive(control) {
                     Ok(Some((record, Some(connection)))) if record.kind == Kind::Join => {
-                        self.keep(connection);
+                        self.keep(&connection);
                     }
                     // The supervisor is gone, and its death signal under way.
                     Ok(None) | Err(Errno::ECONNRESET) => sys::exit_now(125),
@@ -96,9 +97,12 @@ impl<'a> Door<'a> {
         }
     }
 
-    fn keep(&mut self, connection: OwnedFd) {
+    fn keep(&mut self, connection: &OwnedFd) {
         match sys::clone3(0, None) {
-            Ok(sys::Cloned::Child) => self.live(connection),
+            Ok(sys::Cloned::Child) => {
+                let _guard = NeverReturns;
+                self.live(connection)
+            }
             Ok(sys::Cloned::Parent { .. }) => {}
             Err(errno) => {
                 let record = Record::failed(Step::Fork, errno, b"");
@@ -108,9 +112,13 @@ impl<'a> Door<'a> {
     }
 
     /// The whole life of a keeper.
-    fn live(&mut self, connection: OwnedFd) -> ! {
+    fn live(&mut self, connection: &OwnedFd) -> ! {
+        let Ok(connection) = above_standard(connection) else {
+            sys::exit_now(125)
+        };
         let kept = self
             .close_all_but(connection.as_fd(), -1)
+            .and_then(|()| occupy_standard(connection.as_fd()))
             .or_fail(Step::Stdio, c"(close the rest)")
             .map_err(Refusal::from)
             .and_then(|()| self.start(connection.as_fd()));
@@ -127,7 +135,6 @@ impl<'a> Door<'a> {
     fn start(&mut self, connection: BorrowedFd<'_>) -> Result<Kept, Refusal> {
         sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)
             .or_fail(Step::ProcessFlags, c"(child subreaper)")?;
-        nix::unistd::setsid().or_fail(Step::ProcessFlags, c"(session)")?;
         let mut received = [const { None }; 4];
         loop {
             match sys::receive_go(connection, &mut received) {
@@ -163,6 +170,18 @@ impl<'a> Door<'a> {
             control: None,
             bound: false,
         };
+        if let Some(service) = request.service {
+            let held =
+                command::confine(&start).map_err(|record| Refusal(Box::new(record)))?;
+            control::send(connection, &held, None).or_fail(Step::Sync, c"")?;
+            serve(service, &request, stdio)
+                .map_err(|error| Refusal::because(&error.to_string()))?;
+            let done = Record::new(Kind::Exited, 0, 0, b"");
+            control::send(connection, &done, None).or_fail(Step::Sync, c"")?;
+            sys::exit_now(0)
+        }
+        // A session of its own, so that what is sent to PID 1's group is not meant for it.
+        nix::unistd::setsid().or_fail(Step::ProcessFlags, c"(session)")?;
         let started = command::start(&start, &mut self.stack)?;
         if started.record.kind != Kind::Started {
             return Err(Refusal(Box::new(started.record)));
@@ -261,6 +280,26 @@ impl<'a> Door<'a> {
 
     fn proc(&self) -> Option<BorrowedFd<'_>> {
         self.inside.proc.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// The same descriptor under a number that no standard stream has.
+fn above_standard(connection: &OwnedFd) -> nix::Result<OwnedFd> {
+    let number = fcntl(connection, FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    Ok(sys::received_descriptor(number))
+}
+
+/// Nothing that is opened from here on has the number of a standard stream, which the command's will take the place of.
+fn occupy_standard(connection: BorrowedFd<'_>) -> nix::Result<()> {
+    (0..3).try_for_each(|number| sys::onto_standard(connection, number))
+}
+
+/// Turns a panic into an exit: unwinding would go on as PID 1.
+struct NeverReturns;
+
+impl Drop for NeverReturns {
+    fn drop(&mut self) {
+        sys::exit_now(125)
     }
 }
 

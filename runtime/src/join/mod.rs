@@ -9,3 +9,4 @@
 pub(crate) mod joined;
 pub(crate) mod keeper;
 pub(crate) mod request;
+mod service;

@@ -27,6 +27,8 @@ pub struct JoinCommand {
     pub user: Option<User>,
     /// Rows and columns of a terminal of its own; none for no terminal.
     pub terminal: Option<(u16, u16)>,
+    /// In place of a program: what the keeper does itself, confined like a command. [`JoinCommand::args`] are its paths.
+    pub service: Option<Service>,
     /// Whether the command goes on when the caller is gone. Else its whole tree is ended then.
     pub detached: bool,
     /// Time limit, in whole milliseconds.
@@ -35,6 +37,36 @@ pub struct JoinCommand {
     pub stop_signal: i32,
     /// How long it then has before its whole tree is ended.
     pub stop_timeout: Duration,
+}
+
+/// What a keeper can do without any program of the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Writes the file or directory `args[0]` to standard output as an archive in which it is called `args[1]`.
+    Pack {
+        /// Whether a symbolic link at the path itself is followed.
+        follow: bool,
+    },
+    /// Unpacks the archive on standard input to `args[0]`.
+    Unpack {
+        /// What is in the archive.
+        copied: Copied,
+        /// Whether files get the owners that the archive says.
+        owners: bool,
+    },
+}
+
+/// What an archive holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// One file, called `args[1]` in a directory that it is copied into.
+    File,
+    /// A directory, likewise.
+    Directory,
+    /// What is in a directory.
+    Content,
+    /// Anything, whose names stay as they are.
+    Anything,
 }
 
 /// Ids inside the sandbox.
@@ -57,6 +89,34 @@ const TERMINAL: u32 = 2;
 const USER: u32 = 4;
 const LIMITED: u32 = 8;
 const DIRECTORY: u32 = 16;
+
+impl Service {
+    const KINDS: [Option<Self>; 11] = {
+        use Copied::{Anything, Content, Directory, File};
+        const fn unpack(copied: Copied, owners: bool) -> Service {
+            Service::Unpack { copied, owners }
+        }
+        [
+            None,
+            Some(Self::Pack { follow: false }),
+            Some(Self::Pack { follow: true }),
+            Some(unpack(File, false)),
+            Some(unpack(File, true)),
+            Some(unpack(Directory, false)),
+            Some(unpack(Directory, true)),
+            Some(unpack(Content, false)),
+            Some(unpack(Content, true)),
+            Some(unpack(Anything, false)),
+            Some(unpack(Anything, true)),
+        ]
+    };
+
+    /// The number that a service has in a request; 0 for none.
+    fn number(service: Option<Self>) -> u32 {
+        let index = Self::KINDS.iter().position(|kind| *kind == service);
+        index.and_then(|index| index.try_into().ok()).unwrap_or(0)
+    }
+}
 
 impl JoinCommand {
     /// The request as a file in memory.
@@ -100,6 +160,7 @@ impl JoinCommand {
         let mut bytes = Vec::with_capacity(256);
         for number in [
             flags,
+            Service::number(self.service),
             user.uid,
             user.gid,
             u32::from(rows) << 16 | u32::from(columns),
@@ -167,6 +228,7 @@ impl JoinCommand {
             Some(u32::from_ne_bytes(head.try_into().ok()?))
         };
         let flags = number()?;
+        let service = *Service::KINDS.get(number()? as usize)?;
         let (uid, gid, size) = (number()?, number()?, number()?);
         let (timeout, stop_signal, stop_timeout) = (number()?, number()?, number()?);
         let (groups, args, env) = (number()?, number()?, number()?);
@@ -192,6 +254,7 @@ impl JoinCommand {
             cwd,
             user: (flags & USER != 0).then_some(User { uid, gid, groups }),
             terminal: (flags & TERMINAL != 0).then_some((short(size >> 16), short(size))),
+            service,
             detached: flags & DETACHED != 0,
             timeout: (flags & LIMITED != 0).then_some(time(timeout)),
             stop_signal: stop_signal.cast_signed(),
@@ -238,6 +301,10 @@ mod tests {
                 groups: vec![9, 10],
             }),
             terminal: Some((24, 80)),
+            service: Some(Service::Unpack {
+                copied: Copied::Content,
+                owners: true,
+            }),
             detached: true,
             timeout: Some(Duration::from_millis(1500)),
             stop_signal: libc::SIGTERM,

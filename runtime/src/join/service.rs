@@ -1,0 +1,50 @@
+//! What a keeper does itself: files between the sandbox and its caller.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::PathBuf;
+
+use super::request::{Copied, JoinCommand, Service};
+use crate::archive::{ArchiveError, Target, Unpacking, Where, pack, unpack};
+use crate::sandbox::Stdio;
+
+/// As much as a pipe holds.
+const BUFFER: usize = 64 * 1024;
+
+/// Does it. Nothing is printed: what went wrong goes back to the caller.
+pub(super) fn serve(
+    service: Service,
+    request: &JoinCommand,
+    stdio: Stdio,
+) -> Result<(), ArchiveError> {
+    let arg = |index: usize| request.args.get(index).cloned().unwrap_or_default();
+    let (path, name) = (PathBuf::from(arg(0)), arg(1));
+    match service {
+        Service::Pack { follow } => {
+            let mut out = BufWriter::with_capacity(BUFFER, File::from(stdio.stdout));
+            pack(&path, &name, follow, &mut out)?;
+            out.flush().map_err(ArchiveError::Sink)
+        }
+        Service::Unpack { copied, owners } => {
+            let (directory, top) = match copied {
+                Copied::Anything => (path, None),
+                copied => {
+                    let content = copied == Copied::Content;
+                    let whole = content || copied == Copied::Directory;
+                    let target = Target::find(&path, &name, whole, content)?;
+                    (target.directory, Some(target.name.unwrap_or_default()))
+                }
+            };
+            let how = Unpacking {
+                place: Where::Sandbox,
+                directory,
+                top,
+                owners,
+            };
+            unpack(
+                BufReader::with_capacity(BUFFER, File::from(stdio.stdin)),
+                &how,
+            )
+        }
+    }
+}

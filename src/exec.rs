@@ -1,0 +1,202 @@
+//! `palisade exec`: another command in a running sandbox.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use palisade_rootfs::Users;
+use palisade_runtime::{JoinCommand, Service, User, terminal};
+use palisade_shim::joined::{self, Transfer};
+use palisade_shim::monitor::Request;
+use palisade_shim::state::{Entry, Registry};
+use palisade_shim::{Error, Outcome, Reason};
+
+use crate::caller::Caller;
+use crate::cli::exec::{ExecArguments, parse};
+use crate::cli::render;
+use crate::data;
+use crate::failure::Failure;
+use crate::request::{environment, text};
+use crate::sandboxes;
+use crate::verb::print;
+
+/// How long a command has between the stop signal and SIGKILL, as docker gives it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs a command in a sandbox and returns its exit code.
+pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
+    let arguments = parse(args)?;
+    if arguments.help {
+        let mut help = render::exec_verb().bin_name("palisade exec");
+        return print(&help.render_help().to_string()).map(|()| 0);
+    }
+    if arguments.privileged {
+        return Err(Failure::new(
+            "--privileged: a command in a sandbox never has more rights than the sandbox",
+            "leave it out; palisade run --policy compat, or --cap-add, for a sandbox with more",
+        ));
+    }
+    let caller = Caller::of_process()?;
+    let entry = find(arguments.root.as_deref(), &arguments.sandbox, &caller)?;
+    let command = understand(&arguments, &entry, &caller)?;
+    let hand_in = |connection| hand_in(&entry, &connection);
+    if command.detached {
+        return joined::leave(&command, hand_in)
+            .map(|()| 0)
+            .map_err(|error| failure(&entry, &error));
+    }
+    let outcome = joined::run(&command, arguments.interactive, hand_in)
+        .map_err(|error| failure(&entry, &error))?;
+    tell(&outcome, command.timeout);
+    Ok(outcome.code)
+}
+
+/// The sandbox that a name, an id or the beginning of one stands for.
+pub fn find(root: Option<&OsStr>, name: &OsStr, caller: &Caller) -> Result<Entry, Failure> {
+    let root = root.map(|root| caller.absolute(Path::new(root)));
+    let registry = Registry::new(&data::directory(root.as_deref(), caller)?);
+    let name = name.to_string_lossy();
+    registry.find(&name).map_err(|error| {
+        Failure::new(error.to_string(), error.advice().unwrap_or_default())
+    })
+}
+
+/// Gives a connection to the sandbox's monitor, which passes it on to PID 1.
+pub fn hand_in(entry: &Entry, connection: &OwnedFd) -> Result<(), Error> {
+    let not_running = || Error::NotRunning {
+        id: entry.short().to_owned(),
+    };
+    let client = sandboxes::connect(entry)?.ok_or_else(not_running)?;
+    client
+        .ask_with(Request::Join, &[connection.as_fd()])
+        .map(drop)
+}
+
+/// What went wrong before the command ran.
+pub fn failure(entry: &Entry, error: &Error) -> Failure {
+    match error {
+        // It ended while the command was on its way.
+        Error::NeverStarted => Failure::new(
+            format!("sandbox {} ended before the command ran", entry.short()),
+            "palisade ps -a shows how it ended; palisade start starts it again",
+        ),
+        error => Failure::new(error.to_string(), error.advice().unwrap_or_default())
+            .with_code(error.exit_code()),
+    }
+}
+
+fn understand(
+    arguments: &ExecArguments,
+    entry: &Entry,
+    caller: &Caller,
+) -> Result<JoinCommand, Failure> {
+    let mut env = Vec::new();
+    if arguments.tty {
+        env.push(OsString::from("TERM=xterm"));
+    }
+    let user = match &arguments.user {
+        Some(typed) => Some(user(typed, entry, &mut env)?),
+        None => None,
+    };
+    let (files, typed) = (arguments.env_file.clone(), arguments.env.clone());
+    for (name, value) in environment::collect(files, typed, caller)? {
+        env.push(format!("{name}={value}").into());
+    }
+    let stop_signal = match &arguments.stop_signal {
+        Some(typed) => text::signal(&typed.to_string_lossy()).ok_or_else(|| {
+            Failure::new(
+                format!("--stop-signal {} is no signal", typed.display()),
+                "--stop-signal TERM, or a number from 1 to 64",
+            )
+        })?,
+        None => nix::libc::SIGTERM,
+    };
+    let size = || {
+        let own = (std::io::stdout(), std::io::stdin());
+        terminal::window_size(&own.0)
+            .or_else(|_| terminal::window_size(&own.1))
+            .map_or((24, 80), |size| (size.ws_row, size.ws_col))
+    };
+    Ok(JoinCommand {
+        args: arguments.command.clone(),
+        env,
+        cwd: arguments.workdir.as_ref().map(PathBuf::from),
+        user,
+        terminal: arguments.tty.then(size),
+        service: None,
+        detached: arguments.detach,
+        timeout: arguments
+            .timeout
+            .as_deref()
+            .map(|typed| text::duration("--timeout", typed))
+            .transpose()?,
+        stop_signal,
+        stop_timeout: arguments
+            .stop_timeout
+            .as_deref()
+            .map(|typed| text::stop_timeout("--stop-timeout", typed))
+            .transpose()?
+            .unwrap_or(PATIENCE),
+    })
+}
+
+/// `-u`, resolved by the sandbox's own files; the user's home becomes HOME.
+fn user(typed: &OsStr, entry: &Entry, env: &mut Vec<OsString>) -> Result<User, Failure> {
+    let typed = text::utf8("--user", typed.to_owned())?;
+    let users = Users {
+        passwd: file(entry, "/etc/passwd")?,
+        group: file(entry, "/etc/group")?,
+    };
+    let user = users.resolve(&typed).map_err(|error| {
+        Failure::new(
+            error.to_string(),
+            "-u with a name of the sandbox's /etc/passwd, or with a number",
+        )
+    })?;
+    if let Some(home) = &user.home {
+        env.push(format!("HOME={home}").into());
+    }
+    // A number alone is the sandbox's own user with the sandbox's own group, where it is that user.
+    Ok(User {
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.groups,
+    })
+}
+
+/// A small file of the sandbox, as the sandbox sees it now; empty where there is none.
+fn file(entry: &Entry, path: &str) -> Result<Vec<u8>, Failure> {
+    const LONGEST: u64 = 1 << 20;
+    let command = JoinCommand {
+        args: vec![path.into(), "file".into()],
+        service: Some(Service::Pack { follow: true }),
+        ..JoinCommand::default()
+    };
+    let failed = |error: &Error| failure(entry, error);
+    let (transfer, stream) =
+        Transfer::begin(&command, |connection| hand_in(entry, &connection)).map_err(|e| failed(&e))?;
+    let content = palisade_runtime::archive::first_file(stream.take(LONGEST));
+    match (transfer.finish(), content) {
+        (Ok(()), Ok(content)) => Ok(content),
+        (Err(Error::Runtime(_)), _) => Ok(Vec::new()),
+        (Err(error), _) => Err(failed(&error)),
+        (_, Err(error)) => Err(Failure::new(
+            format!("cannot read the sandbox's {path}: {error}"),
+            "-u with a number",
+        )),
+    }
+}
+
+/// Why the command ended, where its exit code does not say it.
+fn tell(outcome: &Outcome, limit: Option<Duration>) {
+    if outcome.reason == Reason::Timeout {
+        let limit = limit
+            .map(palisade_policies::format_duration)
+            .unwrap_or_default();
+        let line = format!("note: the time limit of {limit} ended the command\n");
+        // A closed standard error leaves the exit code to tell.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+    }
+}
