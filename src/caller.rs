@@ -45,19 +45,7 @@ impl Caller {
     /// # Errors
     /// The working directory is gone, or a table that root's ids are chosen by cannot be read.
     pub fn read(ranges: bool) -> Result<Self, Failure> {
-        let cwd = std::env::current_dir().map_err(|error| {
-            Failure::new(
-                format!("cannot tell the working directory: {}", reason(&error)),
-                "cd to a directory that exists",
-            )
-        })?;
-        let mut caller = Self {
-            uid: geteuid().as_raw(),
-            gid: getegid().as_raw(),
-            cwd,
-            environment: std::env::vars_os().collect(),
-            ..Self::default()
-        };
+        let mut caller = Self::of_process()?;
         if caller.is_root() {
             // Neither may be guessed: the ids that stand for the sandbox's on the host are chosen by them.
             let map = readable("/proc/self/uid_map")?.unwrap_or_default();
@@ -75,6 +63,26 @@ impl Caller {
             caller.subordinate_gids = ranges_of(&read_table("/etc/subgid"), mine);
         }
         Ok(caller)
+    }
+
+    /// The facts of this process alone, for a verb that hands out no ids.
+    ///
+    /// # Errors
+    /// The working directory is gone.
+    pub fn of_process() -> Result<Self, Failure> {
+        let cwd = std::env::current_dir().map_err(|error| {
+            Failure::new(
+                format!("cannot tell the working directory: {}", reason(&error)),
+                "cd to a directory that exists",
+            )
+        })?;
+        Ok(Self {
+            uid: geteuid().as_raw(),
+            gid: getegid().as_raw(),
+            cwd,
+            environment: std::env::vars_os().collect(),
+            ..Self::default()
+        })
     }
 
     /// Whether the effective user id is 0, in whatever user namespace.

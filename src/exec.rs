@@ -58,9 +58,9 @@ pub fn find(root: Option<&OsStr>, name: &OsStr, caller: &Caller) -> Result<Entry
     let root = root.map(|root| caller.absolute(Path::new(root)));
     let registry = Registry::new(&data::directory(root.as_deref(), caller)?);
     let name = name.to_string_lossy();
-    registry.find(&name).map_err(|error| {
-        Failure::new(error.to_string(), error.advice().unwrap_or_default())
-    })
+    registry
+        .find(&name)
+        .map_err(|error| Failure::new(error.to_string(), error.advice().unwrap_or_default()))
 }
 
 /// Gives a connection to the sandbox's monitor, which passes it on to PID 1.
@@ -175,8 +175,8 @@ fn file(entry: &Entry, path: &str) -> Result<Vec<u8>, Failure> {
         ..JoinCommand::default()
     };
     let failed = |error: &Error| failure(entry, error);
-    let (transfer, stream) =
-        Transfer::begin(&command, |connection| hand_in(entry, &connection)).map_err(|e| failed(&e))?;
+    let (transfer, stream) = Transfer::begin(&command, |connection| hand_in(entry, &connection))
+        .map_err(|e| failed(&e))?;
     let content = palisade_runtime::archive::first_file(stream.take(LONGEST));
     match (transfer.finish(), content) {
         (Ok(()), Ok(content)) => Ok(content),

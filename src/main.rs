@@ -16,6 +16,7 @@ mod doctor;
 mod dry_run;
 mod events;
 mod explain;
+mod exec;
 mod failure;
 mod format;
 mod image;

@@ -10,7 +10,7 @@ use crate::cli::{life as cli, look, receipt as receipt_cli, registry as registry
 use crate::failure::{EXIT_PALISADE, Failure, reason};
 use crate::image;
 use crate::registry::{login, pull, push};
-use crate::{attach, create, doctor, life, logs, manual, policy, ps, receipt, run, volume};
+use crate::{attach, create, doctor, exec, life, logs, manual, policy, ps, receipt, run, volume};
 use crate::{container, events, inspect, port};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
@@ -24,6 +24,7 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
         Some("login") => matched(registry_cli::login_verb(), verb, args, &login::login),
         Some("logout") => matched(registry_cli::logout_verb(), verb, args, &login::logout),
         Some("create") => create::main(args),
+        Some("exec") => exec::main(args),
         Some("start") => matched(cli::start(), verb, args, &life::start),
         Some("stop") => matched(cli::stop(), verb, args, &life::stop),
         Some("restart") => matched(cli::restart(), verb, args, &life::restart),

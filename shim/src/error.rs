@@ -93,6 +93,12 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A sandbox does not run.
+    #[error("sandbox {id} is not running")]
+    NotRunning {
+        /// The sandbox.
+        id: String,
+    },
     /// A sandbox's monitor ended while it was asked.
     #[error("sandbox {id} ended")]
     MonitorGone {
@@ -194,6 +200,7 @@ impl Error {
             Self::Refused { .. } | Self::MonitorGone { .. } => {
                 Some("palisade ps -a, which says what became of it".into())
             }
+            Self::NotRunning { id } => Some(format!("palisade start {id}")),
             Self::Busy { .. } => Some("the same again in a moment".into()),
             Self::NeverStarted | Self::System { .. } => None,
         }

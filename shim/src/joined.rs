@@ -120,16 +120,17 @@ impl Transfer {
         hand_in: impl FnOnce(OwnedFd) -> Result<(), Error>,
     ) -> Result<(Self, File), Error> {
         let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("make a pipe"))?;
-        let (stdin, stdout, ours) = match command.service {
+        let (input, output, ours) = match command.service {
             Some(Service::Unpack { .. }) => (read, null()?, write),
             _ => (null()?, write, read),
         };
-        let stdio = Stdio {
-            stdin,
-            stdout,
+        let handed = Stdio {
+            stdin: input,
+            stdout: output,
             stderr: null()?,
         };
-        let (joined, theirs) = Joined::new(command, &stdio)?;
+        let (joined, theirs) = Joined::new(command, &handed)?;
+        drop(handed);
         hand_in(theirs)?;
         Ok((Self { joined }, File::from(ours)))
     }
@@ -336,8 +337,12 @@ impl Watch<'_> {
         for relay in self.output.iter_mut().flatten() {
             relay.rest();
         }
-        while self.relays().next().is_some() {
+        loop {
             self.copy()?;
+            let left = self.relays().count();
+            if left == 0 {
+                return Ok(());
+            }
             let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             for (fd, flags) in self.relays().filter_map(Relay::interest) {
                 // An empty pipe gets no more: the next copy finds its end without waiting.
@@ -345,7 +350,7 @@ impl Watch<'_> {
                     fds.push(PollFd::new(fd, flags));
                 }
             }
-            if fds.len() <= self.relays().count() {
+            if fds.len() <= left {
                 continue;
             }
             match poll(&mut fds, PollTimeout::NONE) {
@@ -356,6 +361,5 @@ impl Watch<'_> {
                 return Ok(());
             }
         }
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use palisade_policies::Tier;
 
 use super::life;
 use super::options::{Opt, Take};
-use super::{registry, run};
+use super::{exec, registry, run};
 
 const ABOUT: &str =
     "Runs a command in a sandbox made of the kernel's own parts: no daemon, no privilege";
@@ -51,6 +51,7 @@ pub fn tree() -> Command {
         .subcommand(registry::login_verb())
         .subcommand(registry::logout_verb())
         .subcommand(create_verb())
+        .subcommand(exec_verb())
         .subcommands(life::verbs())
         .subcommands(super::look::verbs())
         .subcommand(policy_verb())
@@ -88,6 +89,31 @@ pub fn create_verb() -> Command {
         .name("create")
         .about("Make a sandbox without starting it, and print its id")
         .override_usage("palisade create [OPTIONS] IMAGE [COMMAND [ARGUMENT]...]")
+}
+
+/// `palisade exec`, for its help.
+pub fn exec_verb() -> Command {
+    with_options(
+        Command::new("exec")
+            .about("Run another command in a running sandbox, with the sandbox's own confinement")
+            .override_usage("palisade exec [OPTIONS] SANDBOX COMMAND [ARGUMENT]...")
+            .after_help(EXIT_CODES)
+            .disable_help_flag(true),
+        exec::OPTIONS,
+    )
+    .arg(
+        Arg::new("SANDBOX")
+            .required(true)
+            .help("Its name, id, or the beginning of its id"),
+    )
+    .arg(
+        Arg::new("COMMAND")
+            .required(true)
+            .num_args(1..)
+            .trailing_var_arg(true)
+            .value_hint(ValueHint::CommandWithArguments)
+            .help("The command and its arguments, passed on byte for byte"),
+    )
 }
 
 /// `palisade policy`.

@@ -1,13 +1,13 @@
 //! What was asked for: the arguments of `palisade run`, understood and checked, with everything on the caller's side
 //! (relative paths, variables, files of variables) already looked up. The rest of the program sees this alone.
 
-mod environment;
+pub mod environment;
 mod life;
 mod limits;
 mod mounts;
 mod protection;
 mod receipt;
-mod text;
+pub mod text;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

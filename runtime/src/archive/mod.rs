@@ -44,6 +44,21 @@ pub enum ArchiveError {
     },
 }
 
+/// The content of the first entry of an archive.
+///
+/// # Errors
+/// What the stream says.
+pub fn first_file(from: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut archive = tar::Archive::new(from);
+    let mut content = Vec::new();
+    if let Some(entry) = archive.entries()?.next() {
+        io::Read::read_to_end(&mut entry?, &mut content)?;
+    }
+    // Whoever writes it waits for the rest to be read.
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
+    Ok(content)
+}
+
 /// What the kernel said, without the number that Rust puts behind it.
 fn reason(error: &io::Error) -> String {
     match error.raw_os_error() {

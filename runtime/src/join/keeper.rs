@@ -18,7 +18,7 @@ use nix::sys::statfs::fstatfs;
 use nix::sys::time::TimeSpec;
 
 use super::joined::usage_text;
-use super::request::{JoinCommand, User};
+use super::request::{JoinCommand, Service, User};
 use super::service::serve;
 use crate::command::{self, Start};
 use crate::control::{self, Kind, Record, Step};
@@ -171,14 +171,7 @@ impl<'a> Door<'a> {
             bound: false,
         };
         if let Some(service) = request.service {
-            let held =
-                command::confine(&start).map_err(|record| Refusal(Box::new(record)))?;
-            control::send(connection, &held, None).or_fail(Step::Sync, c"")?;
-            serve(service, &request, stdio)
-                .map_err(|error| Refusal::because(&error.to_string()))?;
-            let done = Record::new(Kind::Exited, 0, 0, b"");
-            control::send(connection, &done, None).or_fail(Step::Sync, c"")?;
-            sys::exit_now(0)
+            return Ok(serve_in_child(&start, service, &request, connection)?);
         }
         // A session of its own, so that what is sent to PID 1's group is not meant for it.
         nix::unistd::setsid().or_fail(Step::ProcessFlags, c"(session)")?;
@@ -300,6 +293,47 @@ struct NeverReturns;
 impl Drop for NeverReturns {
     fn drop(&mut self) {
         sys::exit_now(125)
+    }
+}
+
+/// Does a service in a child that is confined as a command is. The child tells its end itself, by the connection, which
+/// is its standard error: it keeps no other descriptor.
+fn serve_in_child(
+    start: &Start<'_>,
+    service: Service,
+    request: &JoinCommand,
+    connection: BorrowedFd<'_>,
+) -> Result<Kept, Failure<'static>> {
+    let streams = || -> std::io::Result<Stdio> {
+        Ok(Stdio {
+            stdin: start.stdio.stdin.try_clone()?,
+            stdout: start.stdio.stdout.try_clone()?,
+            stderr: connection.try_clone_to_owned()?,
+        })
+    };
+    let streams = streams()
+        .map_err(|_| Errno::EMFILE)
+        .or_fail(Step::Stdio, c"")?;
+    let start = Start {
+        stdio: &streams,
+        ..*start
+    };
+    match sys::clone3(0, None).or_fail(Step::Fork, c"")? {
+        sys::Cloned::Child => {
+            let record = match command::confine(&start) {
+                Ok(_) => match serve(service, request) {
+                    Ok(()) => Record::new(Kind::Exited, 0, 0, b""),
+                    Err(error) => Refusal::because(&error.to_string()).into(),
+                },
+                Err(record) => record,
+            };
+            let _ = control::send(std::io::stderr().as_fd(), &record, None);
+            sys::exit_now(0)
+        }
+        sys::Cloned::Parent { pid, .. } => {
+            while let Err(Errno::EINTR) = sys::wait4(pid, 0) {}
+            sys::exit_now(0)
+        }
     }
 }
 
@@ -527,6 +561,12 @@ struct Refusal(Box<Record>);
 impl Refusal {
     fn because(text: &str) -> Self {
         Self(Box::new(Record::new(Kind::Refused, 0, 0, text.as_bytes())))
+    }
+}
+
+impl From<Refusal> for Record {
+    fn from(refusal: Refusal) -> Self {
+        *refusal.0
     }
 }
 
