@@ -9,6 +9,7 @@ mod caller;
 mod cli;
 mod confirm;
 mod container;
+mod cp;
 mod create;
 mod data;
 mod diagnosis;
@@ -36,6 +37,7 @@ mod resolve;
 mod run;
 mod sandboxes;
 mod selection;
+mod top;
 mod verb;
 mod volume;
 

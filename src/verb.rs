@@ -11,7 +11,7 @@ use crate::failure::{EXIT_PALISADE, Failure, reason};
 use crate::image;
 use crate::registry::{login, pull, push};
 use crate::{attach, create, doctor, exec, life, logs, manual, policy, ps, receipt, run, volume};
-use crate::{container, events, inspect, port};
+use crate::{container, cp, events, inspect, port, top};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
 pub fn dispatch(args: Vec<OsString>) -> u8 {
@@ -34,6 +34,8 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
         Some("rename") => matched(cli::rename(), verb, args, &life::rename),
         Some("logs") => matched(cli::logs(), verb, args, &logs::main),
         Some("attach") => matched(cli::attach(), verb, args, &attach::main),
+        Some("cp") => matched(cli::copy(), verb, args, &cp::main),
+        Some("top") => matched(cli::top(), verb, args, &top::main),
         Some("ps") => matched(cli::ps(), verb, args, &ps::main),
         Some("inspect") => matched(look::inspect(), verb, args, &inspect::main),
         Some("events") => matched(look::events(), verb, args, &events::main),

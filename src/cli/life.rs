@@ -17,6 +17,8 @@ pub fn verbs() -> Vec<Command> {
         logs(),
         attach(),
         ps(),
+        copy(),
+        top(),
     ]
 }
 
@@ -188,6 +190,53 @@ pub fn attach() -> Command {
             .long("no-stdin")
             .action(ArgAction::SetTrue)
             .help("Do not connect standard input"),
+    )
+    .arg(sandbox())
+}
+
+/// `palisade cp`.
+pub fn copy() -> Command {
+    let path = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .required(true)
+            .value_parser(clap::value_parser!(OsString))
+            .value_hint(ValueHint::AnyPath)
+            .help(help)
+    };
+    verb(
+        "cp",
+        "Copy files and directories between a running sandbox and this machine",
+    )
+    .arg(switch(
+        "archive",
+        'a',
+        "Keep owners, as far as they may be given",
+    ))
+    .arg(switch(
+        "follow-link",
+        'L',
+        "Copy what a symbolic link at the source leads to",
+    ))
+    .arg(switch(
+        "quiet",
+        'q',
+        "Accepted for docker's sake: nothing is printed",
+    ))
+    .arg(path(
+        "SOURCE",
+        "SANDBOX:PATH or PATH; DIR/. for what is in a directory; - for a tar archive on standard input",
+    ))
+    .arg(path(
+        "DESTINATION",
+        "PATH or SANDBOX:PATH; - for a tar archive on standard output",
+    ))
+}
+
+/// `palisade top`.
+pub fn top() -> Command {
+    verb(
+        "top",
+        "List the processes of a running sandbox, with their ids here and inside",
     )
     .arg(sandbox())
 }

@@ -1,0 +1,261 @@
+//! `palisade cp`: files between a running sandbox and the host.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use palisade_runtime::archive::{ArchiveError, Target, Unpacking, Where, pack, unpack};
+use palisade_runtime::{Copied, JoinCommand, Service};
+use palisade_shim::Error;
+use palisade_shim::joined::Transfer;
+use palisade_shim::state::Entry;
+
+use crate::exec::hand_in;
+use crate::failure::Failure;
+use crate::sandboxes::{failure, registry};
+
+/// What the one entry at an archive's top is called on its way.
+const TOP: &str = "top";
+const BLOCK: usize = 512;
+const BUFFER: usize = 64 * 1024;
+
+/// One side of a copy.
+enum Place {
+    /// A path of this machine.
+    Host(PathBuf),
+    /// A path of a sandbox.
+    Sandbox(Entry, PathBuf),
+    /// An archive on standard input or output.
+    Stream,
+}
+
+/// Copies.
+pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
+    let place = |name: &str| -> Result<Place, Failure> {
+        let typed = matches
+            .get_one::<OsString>(name)
+            .cloned()
+            .unwrap_or_default();
+        if typed == "-" {
+            return Ok(Place::Stream);
+        }
+        let Some((sandbox, path)) = split(&typed) else {
+            return Ok(Place::Host(typed.into()));
+        };
+        let entry = registry(matches)?
+            .find(&sandbox)
+            .map_err(|error| failure(&error))?;
+        Ok(Place::Sandbox(entry, path))
+    };
+    let archive = matches.get_flag("archive");
+    let follow = matches.get_flag("follow-link");
+    match (place("SOURCE")?, place("DESTINATION")?) {
+        (Place::Sandbox(entry, path), Place::Stream) => stream_out(&entry, &path, follow),
+        (Place::Sandbox(entry, path), Place::Host(to)) => {
+            copy_out(&entry, &path, &to, follow, archive)
+        }
+        (Place::Stream, Place::Sandbox(entry, path)) => {
+            let service = Service::Unpack {
+                copied: Copied::Anything,
+                owners: archive,
+            };
+            send(&entry, service, &path, OsStr::new(TOP), |to| {
+                io::copy(&mut io::stdin().lock(), to)
+                    .map(drop)
+                    .map_err(ArchiveError::Sink)
+            })
+        }
+        (Place::Host(from), Place::Sandbox(entry, path)) => {
+            copy_in(&entry, &from, &path, follow, archive)
+        }
+        _ => Err(wrong(
+            "one of the two is a path of this machine or -, the other SANDBOX:PATH",
+            "palisade cp FILE SANDBOX:PATH, or palisade cp SANDBOX:PATH FILE",
+        )),
+    }?;
+    Ok(0)
+}
+
+/// `SANDBOX:PATH`, as docker tells it from a path: no slash before the colon, and no dot at the beginning.
+fn split(typed: &OsStr) -> Option<(String, PathBuf)> {
+    let bytes = typed.as_bytes();
+    let colon = bytes.iter().position(|byte| *byte == b':')?;
+    let (name, path) = (&bytes[..colon], &bytes[colon + 1..]);
+    if name.is_empty() || name.contains(&b'/') || name[0] == b'.' {
+        return None;
+    }
+    let name = std::str::from_utf8(name).ok()?.to_owned();
+    // From the root, as docker has it.
+    Some((name, Path::new("/").join(OsStr::from_bytes(path))))
+}
+
+fn stream_out(entry: &Entry, path: &Path, follow: bool) -> Result<(), Failure> {
+    let name = path.file_name().unwrap_or(OsStr::new("."));
+    receive(entry, path, name, follow, |mut from| {
+        io::copy(&mut from, &mut io::stdout().lock())
+            .map(drop)
+            .map_err(ArchiveError::Sink)
+    })
+}
+
+fn copy_out(
+    entry: &Entry,
+    path: &Path,
+    to: &Path,
+    follow: bool,
+    owners: bool,
+) -> Result<(), Failure> {
+    let content = only_content(path);
+    let name = path.file_name().unwrap_or(OsStr::new("root"));
+    receive(entry, path, OsStr::new(TOP), follow, |mut from| {
+        // The first header says whether a directory comes.
+        let mut head = vec![0; BLOCK];
+        from.read_exact(&mut head).map_err(ArchiveError::Stream)?;
+        let directory = head[156] == b'5';
+        let target = Target::find(to, name, directory, content)?;
+        let how = Unpacking {
+            place: Where::Host,
+            directory: target.directory,
+            top: Some(target.name.unwrap_or_default()),
+            owners,
+        };
+        unpack(head.as_slice().chain(from), &how)
+    })
+}
+
+fn copy_in(
+    entry: &Entry,
+    from: &Path,
+    path: &Path,
+    follow: bool,
+    owners: bool,
+) -> Result<(), Failure> {
+    let content = only_content(from);
+    let found = if follow || content {
+        fs::metadata(from)
+    } else {
+        fs::symlink_metadata(from)
+    };
+    let found = found.map_err(|source| {
+        local(&ArchiveError::Io {
+            action: "read",
+            path: from.to_owned(),
+            source,
+        })
+    })?;
+    let copied = match (found.is_dir(), content) {
+        (false, _) => Copied::File,
+        (true, false) => Copied::Directory,
+        (true, true) => Copied::Content,
+    };
+    let name = match from.file_name() {
+        Some(name) => name.to_owned(),
+        // `..` and `/` have the name of the directory that they stand for.
+        None => fs::canonicalize(from)
+            .ok()
+            .and_then(|path| path.file_name().map(OsStr::to_owned))
+            .unwrap_or_else(|| "root".into()),
+    };
+    let service = Service::Unpack { copied, owners };
+    send(entry, service, path, &name, |to| {
+        let mut to = BufWriter::with_capacity(BUFFER, to);
+        pack(from, OsStr::new(TOP), follow, &mut to)?;
+        to.flush().map_err(ArchiveError::Sink)
+    })
+}
+
+/// `DIR/.` stands for what is in the directory.
+fn only_content(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    bytes == b"." || bytes.ends_with(b"/.")
+}
+
+/// Has the sandbox pack `path`, and reads what comes.
+fn receive(
+    entry: &Entry,
+    path: &Path,
+    name: &OsStr,
+    follow: bool,
+    read: impl FnOnce(BufReader<fs::File>) -> Result<(), ArchiveError>,
+) -> Result<(), Failure> {
+    let command = JoinCommand {
+        args: vec![path.into(), name.into()],
+        service: Some(Service::Pack { follow }),
+        ..JoinCommand::default()
+    };
+    let (transfer, stream) = Transfer::begin(&command, |connection| hand_in(entry, &connection))
+        .map_err(|error| failure(&error))?;
+    let result = read(BufReader::with_capacity(BUFFER, stream));
+    end(transfer, result)
+}
+
+/// Has the sandbox unpack at `path` what is written.
+fn send(
+    entry: &Entry,
+    service: Service,
+    path: &Path,
+    name: &OsStr,
+    write: impl FnOnce(&mut fs::File) -> Result<(), ArchiveError>,
+) -> Result<(), Failure> {
+    let command = JoinCommand {
+        args: vec![path.into(), name.into()],
+        service: Some(service),
+        ..JoinCommand::default()
+    };
+    let (transfer, mut stream) =
+        Transfer::begin(&command, |connection| hand_in(entry, &connection))
+            .map_err(|error| failure(&error))?;
+    let result = write(&mut stream);
+    drop(stream);
+    end(transfer, result)
+}
+
+/// What the sandbox's side says is the cause, where both failed: a stream breaks on both.
+fn end(transfer: Transfer, here: Result<(), ArchiveError>) -> Result<(), Failure> {
+    match (transfer.finish(), here) {
+        (
+            Err(Error::Runtime(error)),
+            Ok(()) | Err(ArchiveError::Sink(_) | ArchiveError::Stream(_)),
+        ) => Err(wrong(
+            &format!("in the sandbox: {error}"),
+            "a path that its command can read or write",
+        )),
+        (_, Err(error)) => Err(local(&error)),
+        (Err(error), Ok(())) => Err(failure(&error)),
+        (Ok(()), Ok(())) => Ok(()),
+    }
+}
+
+fn local(error: &ArchiveError) -> Failure {
+    wrong(&error.to_string(), "")
+}
+
+/// docker's exit code for a copy that failed is 1.
+fn wrong(message: &str, remedy: &str) -> Failure {
+    Failure::new(message, remedy).with_code(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sandbox_is_told_from_a_path() {
+        let split = |typed: &str| split(OsStr::new(typed));
+        assert_eq!(split("box:/a"), Some(("box".into(), "/a".into())));
+        assert_eq!(split("box:a/b"), Some(("box".into(), "/a/b".into())));
+        assert_eq!(split("box:"), Some(("box".into(), "/".into())));
+        for path in ["./a:b", "/a:b", "a/b:c", ":a", "plain", "../x:y"] {
+            assert_eq!(split(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_dot_at_the_end_means_what_is_in_the_directory() {
+        assert!(only_content(Path::new(".")) && only_content(Path::new("/a/.")));
+        assert!(!only_content(Path::new("/a")) && !only_content(Path::new("..")));
+    }
+}
