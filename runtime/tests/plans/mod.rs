@@ -85,6 +85,11 @@ fn spec(args: &[&str]) -> Spec {
         .readonly_paths(["/proc/sys", "/proc/bus"].map(String::from))
         .devices([device("/dev/null", 3), device("/dev/zero", 5)])
         .build()
+        .map(|mut linux| {
+            // The crate's own defaults limit devices.
+            linux.set_resources(None);
+            linux
+        })
         .expect("linux");
     let process = ProcessBuilder::default()
         .args(args.iter().map(ToString::to_string).collect::<Vec<_>>())
