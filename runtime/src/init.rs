@@ -105,6 +105,7 @@ pub(crate) struct Inside {
 fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
     let prepared = init.prepared;
     sys::block_all_signals().or_fail(Step::ProcessFlags, c"(signal mask)")?;
+    sys::forget_arguments();
     // What the caller's terminal sends to its foreground group comes from the supervisor, once.
     nix::unistd::setsid().or_fail(Step::ProcessFlags, c"(session)")?;
     umask(Mode::empty());

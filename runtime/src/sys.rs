@@ -10,7 +10,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use libc::{c_int, c_long, c_uint, c_ulong};
 use nix::Result;
@@ -871,6 +871,54 @@ pub fn begin() {
     }
     // SAFETY: SIG_IGN is no handler that could run.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Where this process's argument strings lie, one after the other (proc_pid_cmdline(5)).
+static ARGUMENTS: (AtomicPtr<u8>, AtomicUsize) =
+    (AtomicPtr::new(std::ptr::null_mut()), AtomicUsize::new(0));
+
+/// glibc calls what is listed here before `main`, with main's arguments.
+#[cfg(target_env = "gnu")]
+#[used]
+// SAFETY: the section holds pointers to functions of this type, and nothing else is put there.
+#[unsafe(link_section = ".init_array")]
+static REMEMBER_ARGUMENTS: extern "C" fn(c_int, *const *mut u8) = {
+    extern "C" fn remember(count: c_int, words: *const *mut u8) {
+        let Some(last) = usize::try_from(count)
+            .ok()
+            .and_then(|count| count.checked_sub(1))
+        else {
+            return;
+        };
+        // SAFETY: there are `count` words; the kernel has put their bytes one after the other (execve(2)).
+        unsafe {
+            let (first, last) = (*words, *words.add(last));
+            let end = last.add(libc::strlen(last.cast_const().cast()) + 1);
+            ARGUMENTS.0.store(first, Ordering::Relaxed);
+            ARGUMENTS
+                .1
+                .store(end.addr() - first.addr(), Ordering::Relaxed);
+        }
+    }
+    remember
+};
+
+/// Overwrites the arguments that this process shows in /proc: they name files of the host and values of variables, and
+/// everybody in the sandbox may read those of its PID 1.
+pub(crate) fn forget_arguments() {
+    const SHOWN: &[u8] = b"palisade";
+    let (first, length) = (
+        ARGUMENTS.0.load(Ordering::Relaxed),
+        ARGUMENTS.1.load(Ordering::Relaxed),
+    );
+    if first.is_null() {
+        return;
+    }
+    // SAFETY: the strings lie in this process's own stack, which is writable; no reference to them is kept.
+    unsafe {
+        first.write_bytes(0, length);
+        first.copy_from(SHOWN.as_ptr(), SHOWN.len().min(length - 1));
+    }
 }
 
 /// How long a command runs before those who wait for it give memory back: for a shorter one that is lost time.

@@ -218,3 +218,14 @@ fn only_the_three_streams_are_open_in_the_command() {
     // The fourth is ls's own, on the directory.
     assert_eq!(text(&output.stdout), "0\n1\n2\n3\n");
 }
+
+#[test]
+fn the_first_process_shows_nothing_of_palisades_own_command_line() {
+    let rig = Rig::new();
+    let output = rig.sh(
+        &["-e", "TOKEN=s3cr3t", "--label", "a=b"],
+        "tr '\\0' ' ' </proc/1/cmdline",
+    );
+    assert_code(&output, 0);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "palisade");
+}
