@@ -41,7 +41,7 @@ impl Events {
         Self { path }
     }
 
-    /// The file that is appended to; [`Events::since`] reads it from a position.
+    /// The file that is appended to.
     pub fn path(&self) -> &std::path::Path {
         &self.path
     }
