@@ -42,6 +42,8 @@ impl Store {
             out: tar::Builder::new(out),
             written: BTreeSet::new(),
         };
+        archive.directory("blobs/")?;
+        archive.directory("blobs/sha256/")?;
         let mut index = Vec::new();
         let mut items: Vec<Value> = Vec::new();
         for (entry, names) in images {
@@ -156,6 +158,15 @@ impl Archive<'_> {
         bytes.finish()
     }
 
+    fn directory(&mut self, name: &str) -> Result<()> {
+        let mut header = header(0);
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        self.out
+            .append_data(&mut header, name, std::io::empty())
+            .map_err(writing)
+    }
+
     fn file(&mut self, name: &str, content: &[u8]) -> Result<()> {
         self.out
             .append_data(&mut header(content.len() as u64), name, content)
@@ -163,12 +174,15 @@ impl Archive<'_> {
     }
 }
 
-/// The same for everything, so that the same images make the same archive.
+/// The same for everything, so that the same images make the same archive. The owner is the caller: skopeo, which unpacks
+/// archives to read them, gives files to whom they say, and may do that as an ordinary user for itself alone.
 fn header(size: u64) -> tar::Header {
     let mut header = tar::Header::new_ustar();
     header.set_size(size);
     header.set_mode(0o644);
     header.set_mtime(0);
+    header.set_uid(rustix::process::geteuid().as_raw().into());
+    header.set_gid(rustix::process::getegid().as_raw().into());
     header
 }
 
