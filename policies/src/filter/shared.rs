@@ -40,6 +40,16 @@ const IPC: [&str; 16] = [
     "mq_getsetattr",
 ];
 
+/// Ways around the rules for sockets, and keys that are the caller's own: refused whatever the policy's own table allows.
+const AROUND: [(&str, u16); 6] = [
+    ("io_uring_setup", ENOSYS),
+    ("io_uring_enter", ENOSYS),
+    ("io_uring_register", ENOSYS),
+    ("keyctl", EPERM),
+    ("add_key", EPERM),
+    ("request_key", EPERM),
+];
+
 /// Calls that take a process id in their first argument, and change another process of the same user by it.
 const ON_A_PROCESS: [&str; 5] = [
     "prlimit64",
@@ -53,7 +63,7 @@ const ON_A_PROCESS: [&str; 5] = [
 ///
 /// - Sockets: a UNIX socket by path leads to every service of the caller's (Landlock mediates that since its ninth version),
 ///   so there is none but a connected pair. Without a network, no other family either.
-/// - System V IPC and message queues are missing.
+/// - System V IPC, message queues, io_uring and keyrings are missing.
 /// - Limits, scheduling and priority of other processes cannot be set.
 ///
 /// # Errors
@@ -84,6 +94,9 @@ pub fn shared(network: NetworkMode) -> Result<Program, Error> {
     rule("socketpair", Vec::new(), Action::Errno(EPROTONOSUPPORT));
     for name in IPC {
         rule(name, Vec::new(), Action::Errno(ENOSYS));
+    }
+    for (name, errno) in AROUND {
+        rule(name, Vec::new(), Action::Errno(errno));
     }
     for name in ON_A_PROCESS {
         rule(
