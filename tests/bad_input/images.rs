@@ -98,14 +98,18 @@ fn a_name_that_is_no_image_is_refused() {
 }
 
 #[test]
-fn an_image_that_would_have_to_be_pulled_is_not_on_this_machine() {
+fn an_image_that_may_not_be_pulled_is_not_on_this_machine() {
     let rig = Rig::new();
     for name in [
         "busybox",
         "docker.io/library/busybox:1",
         "ghcr.io/a/b@sha256:0000000000000000000000000000000000000000000000000000000000000000",
     ] {
-        refused(&rig, name, &["not on this machine"]);
+        let options = ["--rm", "--pull", "never"];
+        let command = watched(&rig, on(&rig, &options, name, &["echo", "ran"]));
+        let output = end({ command }.spawn().unwrap());
+        assert_refused(&rig, &output, &[name, "not on this machine"]);
+        assert_store_empty(&rig);
     }
 }
 

@@ -85,7 +85,7 @@ const WRONG: &str = "\
 --mount type=bind,src=/no/such/source,dst=/b
 --mount type=bind,src=/tmp,dst=/b,nosuch=1
 --mount type=tmpfs,dst=/b,tmpfs-size=x
---volume named:/b
+--volume na$med:/b
 --volume /tmp:relative
 --volume /tmp:/
 --volume /tmp:/proc

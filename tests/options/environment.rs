@@ -27,7 +27,15 @@ fn nothing_of_the_callers_environment_passes_but_what_the_policy_names() {
         .iter()
         .map(|line| line.split('=').next().unwrap().to_owned())
         .collect();
-    let mut expected = vec!["HOME", "HOSTNAME", "PATH", "TERM", "TZ", "container"];
+    let mut expected = vec![
+        "HOME",
+        "HOSTNAME",
+        "LANDLOCK_ENABLED",
+        "PATH",
+        "TERM",
+        "TZ",
+        "container",
+    ];
     for optional in ["COLORTERM", "NO_COLOR"] {
         expected.extend(std::env::var_os(optional).map(|_| optional));
     }

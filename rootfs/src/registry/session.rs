@@ -428,7 +428,7 @@ impl<'a> Session<'a> {
 
     fn unreachable(&self, fault: Fault) -> Error {
         let remedy = match fault.kind {
-            FaultKind::Unreachable => {
+            FaultKind::Unreachable | FaultKind::Other => {
                 "check the name, and whether the network and the proxy are right"
             }
             FaultKind::Broken => "check the network, and whether a proxy is needed",
@@ -438,7 +438,6 @@ impl<'a> Session<'a> {
             FaultKind::Certificate => {
                 "put the authority's certificate into /etc/containers/certs.d/HOST/ca.crt, or name it with --ca-file"
             }
-            FaultKind::Other => "",
         };
         self.failed("reach", fault.reason, remedy)
     }
