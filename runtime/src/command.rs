@@ -155,13 +155,13 @@ fn prepare<'s>(start: &Start<'s>) -> Result<(), Failure<'s>> {
 /// has been seen. `record` says why not, where it does not execute.
 fn execute(start: &Start<'_>, record: &Cell<Record>) {
     let command = start.command;
-    if command.candidates.is_empty() {
+    let Some(candidates) = &command.candidates else {
         return;
-    }
+    };
     let mut refused = None;
     let mut missing = b"".as_slice();
     let mut head = [0_u8; interpreter::HEAD];
-    for candidate in &command.candidates {
+    for candidate in candidates {
         match sys::execve(candidate, &command.argv, &command.envp) {
             Errno::ENOENT | Errno::ENOTDIR => {
                 // The file is there: then what is missing is the interpreter it names.

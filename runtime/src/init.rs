@@ -13,13 +13,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::chdir;
 
+use crate::aside::Aside;
 use crate::command::{self, Start};
 use crate::control::{self, Kind, Record, Step};
 use crate::failure::{Failure, Try};
 use crate::join::keeper::Door;
 use crate::landlock::PreparedLandlock;
 use crate::mount::{self, Tree};
-use crate::network::Network;
 use crate::prepare::{Prepared, PreparedFile, PreparedPath, PreparedRoot};
 use crate::root::{self, RootTrees};
 use crate::sandbox::Stdio;
@@ -38,8 +38,8 @@ pub(crate) struct Init<'a> {
     pub(crate) trees: Vec<Option<OwnedFd>>,
     /// Stack of the command's process until it executes.
     pub(crate) stack: Vec<u8>,
-    /// The network namespace, where the sandbox has its own.
-    pub(crate) network: Option<Network>,
+    /// What is made on another CPU meanwhile.
+    pub(crate) aside: Aside<'a>,
 }
 
 /// The whole life of PID 1.
@@ -83,8 +83,8 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         Some(door) => door.close_all_but(init.control.as_fd(), record),
         None => sys::close_all_but(&mut [control, record]),
     };
-    let idle = init.prepared.command.candidates.is_empty();
-    supervise(&init, (!idle).then_some(command.pid), door)
+    let executed = init.prepared.command.candidates.is_some();
+    supervise(&init, executed.then_some(command.pid), door)
 }
 
 /// What the finished sandbox's commands are started with.
@@ -109,9 +109,7 @@ fn set_up<'p>(init: &mut Init<'p>) -> Result<Inside, Failure<'p>> {
     // What the caller's terminal sends to its foreground group comes from the supervisor, once.
     nix::unistd::setsid().or_fail(Step::ProcessFlags, c"(session)")?;
     umask(Mode::empty());
-    if let Some(network) = &mut init.network {
-        network.begin();
-    }
+    init.aside.begin();
     prepared.identity.map_own()?;
     if prepared.needs_supervisor() {
         wait_for_supervisor(init.control.as_fd(), &mut init.trees)?;
@@ -218,12 +216,19 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Assembled, Failure<'p>> {
     }
     for (index, step) in prepared.mounts.iter().enumerate() {
         if step.shows_network() {
-            enter_network(&mut init.network)?;
+            init.aside.enter_network()?;
         }
         tree.mount(index, step)?;
+        if let Some((new, proc)) = step.restricted_proc().zip(tree.made[index].as_ref())
+            && !init.aside.hides(new, proc.as_fd())
+        {
+            tree.restrict(index, new)?;
+        }
     }
     let proc = prepared.mounts.iter().position(mount::MountStep::is_proc);
     if let Some(view) = &prepared.view {
+        // It shows nothing that is hidden.
+        init.aside.finish()?;
         let proc = proc.and_then(|index| tree.made[index].as_ref());
         view.mount(&tree, proc.map(AsFd::as_fd))?;
     }
@@ -254,8 +259,8 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Assembled, Failure<'p>> {
             .or_fail(Step::WorkingDirectory, &prepared.command.cwd.path)?;
     }
     tree.seal(&prepared.mounts, prepared.root_read_only)?;
-    // Its descriptor is opened below the host's root.
-    enter_network(&mut init.network)?;
+    // It works below the host's root.
+    init.aside.finish()?;
     let root = root::pivot(tree.root.as_fd())?;
     Ok(Assembled {
         proc: proc.and_then(|index| tree.made[index].take()),
@@ -270,10 +275,6 @@ struct Assembled {
     proc: Option<OwnedFd>,
     root: readback::Place,
     outside: Option<OwnedFd>,
-}
-
-fn enter_network(network: &mut Option<Network>) -> Result<(), Failure<'static>> {
-    network.as_mut().map_or(Ok(()), Network::enter)
 }
 
 fn write_file<'p>(tree: &Tree<'_>, file: &'p PreparedFile) -> Result<(), Failure<'p>> {

@@ -12,10 +12,10 @@ use nix::sys::socket::{
 use oci_spec::runtime::LinuxResources;
 use palisade_policies::Tier;
 
+use crate::aside::Aside;
 use crate::cgroup::{self, Cgroup};
 use crate::init::{self, Init};
 use crate::mount::{self, TreeRequest, attribute};
-use crate::network::Network;
 use crate::plan::Plan;
 use crate::prepare::Prepared;
 use crate::sandbox::{Sandbox, Stdio};
@@ -79,7 +79,7 @@ pub fn launch_recorded(
         made: prepared.mounts.iter().map(|_| None).collect(),
         trees: tree_requests(&prepared).iter().map(|_| None).collect(),
         stack: vec![0; STACK],
-        network: prepared.loopback.then(Network::new),
+        aside: Aside::new(prepared.loopback, prepared.restricted_proc()),
         prepared: &prepared,
     };
     let watched_memory = cgroup.is_none().then(|| memory_limit(plan)).flatten();

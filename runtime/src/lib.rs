@@ -4,6 +4,7 @@
 //! together and starts the command. `docs/architecture.md` lists the steps in order.
 
 pub mod archive;
+mod aside;
 mod capabilities;
 pub mod cgroup;
 mod command;
@@ -20,7 +21,6 @@ mod join;
 mod landlock;
 mod launch;
 mod mount;
-mod network;
 mod plan;
 mod prepare;
 pub mod probe;

@@ -16,7 +16,7 @@ use crate::capabilities::Capabilities;
 use crate::cgroup::fallback_rlimits;
 use crate::idmap::Identity;
 use crate::landlock::PreparedLandlock;
-use crate::mount::MountStep;
+use crate::mount::{MountStep, NewFilesystem};
 use crate::plan::{Plan, Root, Scratch, Upper};
 use crate::readback::Namespace;
 use crate::sys::{Pointers, Rlimit};
@@ -88,8 +88,8 @@ pub(crate) struct PreparedCommand {
     pub(crate) cwd: PreparedPath,
     pub(crate) terminal: bool,
     pub(crate) console_size: Option<Winsize>,
-    /// The files to try, in order, with execve(2).
-    pub(crate) candidates: Vec<CString>,
+    /// The files to try, in order, with execve(2); absent where there is no command and PID 1 waits alone.
+    pub(crate) candidates: Option<Vec<CString>>,
     pub(crate) argv: Pointers,
     pub(crate) envp: Pointers,
 }
@@ -302,15 +302,21 @@ impl Prepared {
                 terminal: process.terminal().unwrap_or(false),
                 console_size: console_size(process),
                 candidates: if args.is_empty() && plan.joinable {
-                    Vec::new()
+                    None
                 } else {
-                    candidates(process.env().as_deref().unwrap_or_default(), &args)?
+                    let env = process.env().as_deref().unwrap_or_default();
+                    Some(candidates(env, &args)?)
                 },
                 argv: strings("argument", &args)?,
                 envp: strings("environment variable", &environment)?,
             },
             landlock,
         })
+    }
+
+    /// The sandbox's new /proc, if it is to show less than all.
+    pub(crate) fn restricted_proc(&self) -> Option<&NewFilesystem> {
+        self.mounts.iter().find_map(MountStep::restricted_proc)
     }
 
     /// Whether PID 1 must wait for the supervisor before it may go on.
@@ -378,7 +384,15 @@ impl Prepared {
                 hard: limit.value,
             };
             let name = CString::new(format!("{:?}", limit.resource)).unwrap_or_default();
-            self.rlimits.push((rlimit, name));
+            // One that is set already holds where it is lower.
+            let mut others = self.rlimits.iter_mut().map(|(limit, _)| limit);
+            match others.find(|other| other.resource == rlimit.resource) {
+                Some(other) => {
+                    other.soft = other.soft.min(rlimit.soft);
+                    other.hard = other.hard.min(rlimit.hard);
+                }
+                None => self.rlimits.push((rlimit, name)),
+            }
         }
     }
 }

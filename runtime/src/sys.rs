@@ -10,7 +10,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use libc::{c_int, c_long, c_uint, c_ulong};
 use nix::Result;
@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use palisade_policies::Instruction;
 
-use crate::network::Shared;
+pub(crate) mod direct;
 
 /// Turns the result of a system call into a descriptor.
 fn descriptor(result: c_long) -> Result<OwnedFd> {
@@ -99,122 +99,6 @@ pub(crate) fn vfork<F: FnMut() -> c_int>(stack: &mut [u8], body: &mut F) -> Resu
         )
     };
     Errno::result(result)
-}
-
-/// Makes a network namespace with its loopback up (netdevice(7)) in a thread of this process, on another CPU where there is
-/// one. `shared` says when the thread has ended and what came of it; both it and `stack` must stay where they are until then.
-///
-/// The thread shares the caller's thread-local storage, and so the caller's errno: it calls the kernel directly and nothing
-/// else.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn make_network_aside(stack: &mut [u8], shared: &Shared) -> Result<()> {
-    extern "C" fn work(argument: *mut libc::c_void) -> c_int {
-        // SAFETY: `argument` is the `&Shared` passed below, which outlives the thread and holds atomics only.
-        let shared = unsafe { &*argument.cast::<Shared>() };
-        let result = network_namespace();
-        shared.result.store(
-            c_int::try_from(result).unwrap_or(-libc::EIO),
-            Ordering::Release,
-        );
-        // This thread alone.
-        loop {
-            direct(libc::SYS_exit, 0, 0, 0);
-        }
-    }
-    const THREAD: c_int = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM
-        | libc::CLONE_CHILD_CLEARTID;
-    let top = stack.as_mut_ptr_range().end;
-    // SAFETY: the pointer stays inside, or one past the end of, `stack`; the ABI wants 16-byte alignment.
-    let top = unsafe { top.sub(top as usize % 16) };
-    // SAFETY: the thread has a stack of its own, and touches only `shared` of this process's memory.
-    Errno::result(unsafe {
-        libc::clone(
-            work,
-            top.cast(),
-            THREAD,
-            std::ptr::from_ref(shared).cast_mut().cast(),
-            std::ptr::null_mut::<libc::pid_t>(),
-            std::ptr::null_mut::<libc::c_void>(),
-            shared.running.as_ptr().cast::<libc::pid_t>(),
-        )
-    })
-    .map(drop)
-}
-
-/// A descriptor of a new network namespace, which the calling thread is then in; or a negative errno.
-#[cfg(target_arch = "x86_64")]
-fn network_namespace() -> isize {
-    let unshared = direct(libc::SYS_unshare, libc::CLONE_NEWNET as usize, 0, 0);
-    if unshared < 0 {
-        return unshared;
-    }
-    let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as usize;
-    let socket = direct(libc::SYS_socket, libc::AF_INET as usize, kind, 0);
-    // A sandbox without network is whole even where loopback cannot be brought up.
-    if let Ok(socket) = usize::try_from(socket) {
-        let request = loopback_request();
-        let request = std::ptr::from_ref(&request).expose_provenance();
-        direct(
-            libc::SYS_ioctl,
-            socket,
-            libc::SIOCSIFFLAGS as usize,
-            request,
-        );
-        direct(libc::SYS_close, socket, 0, 0);
-    }
-    let path = c"/proc/thread-self/ns/net".as_ptr().expose_provenance();
-    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
-    direct(libc::SYS_open, path, flags, 0)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn make_network_aside(_stack: &mut [u8], _shared: &Shared) -> Result<()> {
-    Err(Errno::ENOSYS)
-}
-
-/// A system call without the C library, whose errno it leaves alone: what it returns, or a negative errno.
-#[cfg(target_arch = "x86_64")]
-fn direct(number: c_long, first: usize, second: usize, third: usize) -> isize {
-    let result: isize;
-    // SAFETY: the convention of syscall(2) on x86-64. The callers pass integers, and pointers to what the call may read.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            inlateout("rax") number as isize => result,
-            in("rdi") first,
-            in("rsi") second,
-            in("rdx") third,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack)
-        );
-    }
-    result
-}
-
-/// Waits until the kernel has cleared the word, as it does at the end of a thread (set_tid_address(2), futex(2)).
-pub(crate) fn wait_until_cleared(word: &AtomicU32) {
-    loop {
-        let value = word.load(Ordering::Acquire);
-        if value == 0 {
-            return;
-        }
-        // SAFETY: the word is valid for the call, which compares and waits; no time limit.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAIT,
-                value,
-                std::ptr::null::<libc::timespec>(),
-            )
-        };
-    }
 }
 
 /// fork(2): none in the child, which runs on a copy of the caller's memory, the child's process id in the parent.

@@ -474,7 +474,7 @@ fn prepare(prepared: &Prepared, request: &JoinCommand) -> Result<PreparedCommand
                 ws_xpixel: 0,
                 ws_ypixel: 0,
             }),
-            candidates: prepare::candidates(&env, &args)?,
+            candidates: Some(prepare::candidates(&env, &args)?),
             argv: prepare::strings("argument", &args)?,
             envp: prepare::strings("environment variable", &env)?,
         })

@@ -1,6 +1,6 @@
 //! Single operations on mounts, none of which allocates.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -11,7 +11,8 @@ use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 use super::options::attributes;
 use super::{NewFilesystem, OPEN_TREE_CLONE};
 use crate::control::Step;
-use crate::failure::{Failure, Try};
+use crate::failure::Failure;
+use crate::sys::direct::mount;
 use crate::sys::{self, MountAttributes};
 
 /// What a missing target becomes.
@@ -82,88 +83,102 @@ pub(super) fn bind_onto_itself(target: BorrowedFd<'_>, flags: MsFlags) -> nix::R
 }
 
 /// Hides what is at `target`. The source is the host's own null device, never a file of the image (CVE-2025-31133), and
-/// for a directory an empty read-only file system, or the directory `empty` that has been hidden by one already.
-pub(super) fn hide(target: &CStr, empty: Option<&CStr>) -> nix::Result<Hidden> {
-    let bind = |source| {
-        nix::mount::mount(
-            Some(source),
-            target,
-            None::<&CStr>,
-            MsFlags::MS_BIND,
-            None::<&CStr>,
-        )
-    };
+/// for a directory an empty read-only file system, or the directory `empty` that has been hidden by one already. An errno if
+/// that fails.
+fn cover(target: &CStr, empty: Option<&CStr>) -> Result<Hidden, i32> {
+    let bind = |source| mount(Some(source), target, None, MsFlags::MS_BIND, None);
     match (bind(c"/dev/null"), empty) {
-        (Err(Errno::ENOTDIR), Some(empty)) => bind(empty).map(|()| Hidden::Directory),
-        (Err(Errno::ENOTDIR), None) => {
+        (0, _) => Ok(Hidden::File),
+        (libc::ENOTDIR, Some(empty)) => done(bind(empty)).map(|()| Hidden::Directory),
+        (libc::ENOTDIR, None) => {
             let flags =
                 MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-            nix::mount::mount(
-                Some(c"tmpfs"),
+            let tmpfs = Some(c"tmpfs");
+            done(mount(
+                tmpfs,
                 target,
-                Some(c"tmpfs"),
+                tmpfs,
                 flags,
                 Some(c"nr_inodes=2,mode=555"),
-            )
+            ))
             .map(|()| Hidden::Directory)
         }
-        (result, _) => result.map(|()| Hidden::File),
+        (errno, _) => Err(errno),
     }
 }
 
-/// What [`hide`] has hidden.
+/// Hides what is at `target`.
+pub(super) fn hide(target: &CStr) -> nix::Result<()> {
+    cover(target, None).map(drop).map_err(Errno::from_raw)
+}
+
+/// What [`cover`] has hidden.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hidden {
+enum Hidden {
     File,
     Directory,
 }
 
-/// Masks what a new procfs, which is the working directory, is not to show.
-pub(super) fn restrict_proc(new: &NewFilesystem) -> Result<(), Failure<'_>> {
-    let mut empty = None;
-    for path in &new.masked {
-        match hide(path, empty) {
-            Ok(Hidden::Directory) => empty = Some(path.as_c_str()),
-            Ok(Hidden::File) | Err(Errno::ENOENT) => {}
-            Err(errno) => {
-                return Err(Failure {
-                    step: Step::Mask,
-                    errno,
-                    subject: path,
-                });
+fn done(errno: i32) -> Result<(), i32> {
+    if errno == 0 { Ok(()) } else { Err(errno) }
+}
+
+/// What a new procfs was to hide, or to show read-only, and could not.
+pub(crate) struct Unhidden {
+    /// Of the list of hidden paths, followed by that of read-only ones.
+    pub(crate) index: u32,
+    pub(crate) errno: i32,
+}
+
+impl NewFilesystem {
+    /// Hides what a new procfs, which is the working directory, is not to show, and makes read-only what it is not to
+    /// change. Calls the kernel directly: see [`direct`](crate::sys::direct).
+    pub(crate) fn hide_below_here(&self) -> Result<(), Unhidden> {
+        let mut index = 0;
+        let mut empty = None;
+        for path in &self.masked {
+            match cover(path, empty) {
+                Ok(Hidden::Directory) => empty = Some(path.as_c_str()),
+                Ok(Hidden::File) | Err(libc::ENOENT) => {}
+                Err(errno) => return Err(Unhidden { index, errno }),
             }
+            index += 1;
+        }
+        for path in &self.read_only {
+            let onto_itself = MsFlags::MS_BIND | MsFlags::MS_REC;
+            let remount = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | self.flags;
+            match done(mount(Some(path), path, None, onto_itself, None))
+                .and_then(|()| done(mount(None, path, None, remount, None)))
+            {
+                Ok(()) | Err(libc::ENOENT) => {}
+                Err(errno) => return Err(Unhidden { index, errno }),
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether this is a procfs that shows less than all.
+    pub(crate) fn hides(&self) -> bool {
+        !(self.masked.is_empty() && self.read_only.is_empty())
+    }
+
+    /// The failure as the user is told of it.
+    pub(crate) fn failure(&self, unhidden: &Unhidden) -> Failure<'_> {
+        let index = unhidden.index as usize;
+        let (step, path) = match self.masked.get(index) {
+            Some(path) => (Step::Mask, Some(path)),
+            None => (
+                Step::ReadOnly,
+                self.read_only.get(index - self.masked.len()),
+            ),
+        };
+        Failure {
+            step,
+            errno: Errno::from_raw(unhidden.errno),
+            subject: path.map_or(c"/proc", CString::as_c_str),
         }
     }
-    for path in &new.read_only {
-        let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
-        match nix::mount::mount(
-            Some(path.as_c_str()),
-            path.as_c_str(),
-            None::<&CStr>,
-            bind,
-            None::<&CStr>,
-        ) {
-            Ok(()) => {}
-            Err(Errno::ENOENT) => continue,
-            Err(errno) => {
-                return Err(Failure {
-                    step: Step::ReadOnly,
-                    errno,
-                    subject: path,
-                });
-            }
-        }
-        let remount = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | new.flags;
-        nix::mount::mount(
-            None::<&CStr>,
-            path.as_c_str(),
-            None::<&CStr>,
-            remount,
-            None::<&CStr>,
-        )
-        .or_fail(Step::ReadOnly, path)?;
-    }
-    Ok(())
 }
 
 /// The path `/proc/self/fd/N` of a descriptor, for calls that take only paths.

@@ -16,7 +16,7 @@ use oci_spec::runtime::LinuxIdMapping;
 
 use crate::prepare::PreparedPath;
 
-pub(crate) use calls::{FdPath, clone_tree, set};
+pub(crate) use calls::{FdPath, Unhidden, clone_tree, set};
 pub(crate) use steps::{below_a_bind, devices, paths_outside_proc, steps};
 pub(crate) use tree::{Tree, open_for_contents};
 
@@ -57,7 +57,7 @@ pub(super) enum Kind {
     },
 }
 
-pub(super) struct NewFilesystem {
+pub(crate) struct NewFilesystem {
     kind: CString,
     flags: MsFlags,
     data: CString,
@@ -105,6 +105,14 @@ impl MountStep {
     /// Whether this mounts an in-memory file system of its own size.
     pub(crate) fn is_tmpfs(&self) -> bool {
         matches!(&self.kind, Kind::New(new) if new.kind.as_c_str() == c"tmpfs")
+    }
+
+    /// The new procfs that this mounts, if it is to show less than all.
+    pub(crate) fn restricted_proc(&self) -> Option<&NewFilesystem> {
+        match &self.kind {
+            Kind::New(new) if new.hides() => Some(new),
+            _ => None,
+        }
     }
 
     /// Whether it is a new sysfs, which shows the network namespace of whoever mounts it (sysfs(5)).

@@ -9,9 +9,7 @@ use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{fchdir, getegid, geteuid, symlinkat};
 
-use super::calls::{
-    FdPath, Missing, bind_onto_itself, clone_tree, hide, make_here, restrict_proc, set,
-};
+use super::calls::{FdPath, Missing, bind_onto_itself, clone_tree, hide, make_here, set};
 use super::{Device, Kind, MountStep, NewFilesystem, OPEN_TREE_CLONE, Source, attribute};
 use crate::control::Step;
 use crate::failure::{Failure, Try};
@@ -177,13 +175,18 @@ impl Tree<'_> {
             };
             self.made[index] = Some(opened.or_fail(Step::Mount, &step.destination)?);
         }
-        match &step.kind {
-            Kind::New(new) if !(new.masked.is_empty() && new.read_only.is_empty()) => {
-                self.enter(index).or_fail(Step::Mask, &step.destination)?;
-                restrict_proc(new)
-            }
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Hides what a new /proc is not to show.
+    pub(crate) fn restrict<'s>(
+        &mut self,
+        index: usize,
+        new: &'s NewFilesystem,
+    ) -> Result<(), Failure<'s>> {
+        self.enter(index).or_fail(Step::Mask, c"/proc")?;
+        new.hide_below_here()
+            .map_err(|unhidden| new.failure(&unhidden))
     }
 
     fn mount_new(&mut self, step: &MountStep, new: &NewFilesystem) -> nix::Result<()> {
@@ -331,9 +334,7 @@ impl Tree<'_> {
                 errno,
                 subject: path,
             }),
-            Ok(target) => hide(FdPath::new(target.as_fd()).as_c_str(), None)
-                .map(drop)
-                .or_fail(Step::Mask, path),
+            Ok(target) => hide(FdPath::new(target.as_fd()).as_c_str()).or_fail(Step::Mask, path),
         }
     }
 
