@@ -22,6 +22,14 @@ pub enum Access {
     WriteExec,
 }
 
+impl Access {
+    /// Whether it lets anything be changed.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        !matches!(self, Self::Read | Self::ReadExec)
+    }
+}
+
 /// One rule: `access` beneath `path`, a path inside the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathRule {

@@ -208,3 +208,42 @@ fn memory_that_no_control_group_limits_is_watched_over_the_whole_tree() {
         );
     }
 }
+
+#[test]
+fn a_key_or_a_log_of_receipts_that_the_command_reaches_is_refused() {
+    let rig = Rig::new();
+    let work = rig.path("work");
+    std::fs::create_dir_all(&work).unwrap();
+    let key = work.join("key.pem");
+    let made = std::process::Command::new(crate::rig::binary())
+        .args(["receipt", "keygen"])
+        .arg(&key)
+        .output()
+        .unwrap();
+    assert_eq!(crate::rig::code(&made), 0, "{}", describe(&made));
+    let mount = format!("{0}:{0}", work.display());
+    for (option, file) in [("--receipt-key", key), ("--receipt-log", work.join("log"))] {
+        let file = file.display().to_string();
+        let receipt = rig.path("receipt.json").display().to_string();
+        let options = [
+            "--require",
+            "no-namespace",
+            "-v",
+            &mount,
+            "--receipt",
+            &receipt,
+            option,
+            &file,
+        ];
+        let output = end(without_namespaces(&host(&rig, &options, &[], "echo ran"))
+            .spawn()
+            .unwrap());
+        assert_eq!(crate::rig::code(&output), 125, "{}", describe(&output));
+        assert!(output.stdout.is_empty(), "{}", describe(&output));
+        assert!(
+            text(&output.stderr).contains(&file),
+            "{}",
+            describe(&output)
+        );
+    }
+}

@@ -11,7 +11,7 @@ use ed25519_dalek::pkcs8::{
     DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
 };
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use palisade_runtime::{Plan, Root};
+use palisade_runtime::{Plan, Root, Tier};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -71,6 +71,15 @@ impl KeyFile {
                 &format!("the sandbox would see it below {destination}, and could sign with it"),
             ));
         }
+        if let Some(directory) = within_reach(plan, &path, false) {
+            return Err(wrong(
+                &self.path,
+                &format!(
+                    "the command, which sees the host's files here, may read what lies below {}",
+                    directory.display()
+                ),
+            ));
+        }
         match &plan.root {
             Root::Overlay { lower, .. } if lower.iter().any(|layer| shown(layer)) => Err(wrong(
                 &self.path,
@@ -103,6 +112,22 @@ impl KeyFile {
         let text = str::from_utf8(&bytes[..length]).map_err(|_| no_key())?;
         SigningKey::from_pkcs8_pem(text.trim_ascii_start()).map_err(|_| no_key())
     }
+}
+
+/// The directory through which a command without namespaces reaches `path`, on the host as it is: one that its Landlock rules
+/// grant, or everything where there are none.
+pub(crate) fn within_reach(plan: &Plan, path: &Path, writes: bool) -> Option<PathBuf> {
+    if plan.tier != Tier::NoNamespace {
+        return None;
+    }
+    let Some(rules) = &plan.landlock else {
+        return Some("/".into());
+    };
+    rules
+        .iter()
+        .filter(|rule| rule.access.writes() || !writes)
+        .find(|rule| fs::canonicalize(&rule.path).is_ok_and(|granted| path.starts_with(granted)))
+        .map(|rule| rule.path.clone())
 }
 
 /// The mounts of a plan that show a part of the host.

@@ -16,7 +16,7 @@ use nix::libc;
 use palisade_runtime::Plan;
 use serde_json::{Value, json};
 
-use super::key::{KeyFile, shared};
+use super::key::{KeyFile, shared, within_reach};
 use super::{canonical, seal};
 use crate::Error;
 use crate::error::said;
@@ -68,6 +68,15 @@ impl Log {
     pub(crate) fn refuse_exposed(&self, plan: &Plan) -> Result<(), Error> {
         let path = std::fs::canonicalize(&self.path)
             .map_err(|error| damaged(&self.path, &said(&error)))?;
+        if let Some(directory) = within_reach(plan, &path, true) {
+            return Err(damaged(
+                &self.path,
+                &format!(
+                    "the command, which sees the host's files here, may write below {}",
+                    directory.display()
+                ),
+            ));
+        }
         let exposed = shared(plan).find(|mount| {
             let writable = !mount
                 .options()
