@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::poll::PollFlags;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::{read, write};
 
@@ -32,6 +32,7 @@ pub enum Flow {
 #[derive(Debug)]
 pub struct Relay {
     ends: Option<(OwnedFd, Sink)>,
+    may_block: MayBlock,
     buffer: Vec<u8>,
     held: Range<usize>,
     last: bool,
@@ -89,9 +90,15 @@ impl Sink {
 }
 
 impl Relay {
-    /// Copies from `source`, in non-blocking mode, to `sink`.
+    /// Copies from `source` to `sink`. Neither is waited for, in whatever mode it is: a terminal of somebody else, as after
+    /// su(1), cannot be opened anew, and its mode is shared with the caller's shell.
     pub fn new(source: OwnedFd, sink: Sink) -> Self {
+        let may_block = MayBlock {
+            source: blocks(&source),
+            sink: !sink.socket && blocks(&sink.fd),
+        };
         Self {
+            may_block,
             ends: Some((source, sink)),
             buffer: Vec::new(),
             held: 0..0,
@@ -149,6 +156,13 @@ impl Relay {
             return Flow::Ended;
         };
         if self.held.is_empty() {
+            if self.may_block.source && !is_ready(source.as_fd(), PollFlags::POLLIN) {
+                return if self.last {
+                    self.end(Flow::Ended)
+                } else {
+                    Flow::Open
+                };
+            }
             if self.buffer.is_empty() {
                 self.buffer.resize(BUFFER, 0);
             }
@@ -176,6 +190,9 @@ impl Relay {
                 return Flow::Open;
             }
         }
+        if self.may_block.sink && !is_ready(sink.fd.as_fd(), PollFlags::POLLOUT) {
+            return Flow::Open;
+        }
         let end = self.held.end.min(self.held.start + sink.chunk);
         match sink.write(&self.buffer[self.held.start..end]) {
             Ok(count) => {
@@ -197,6 +214,25 @@ impl Relay {
         self.held = 0..0;
         flow
     }
+}
+
+/// Which ends would make a call wait.
+#[derive(Clone, Copy, Debug)]
+struct MayBlock {
+    source: bool,
+    sink: bool,
+}
+
+/// Whether a descriptor is in blocking mode.
+fn blocks(fd: &OwnedFd) -> bool {
+    fcntl(fd, FcntlArg::F_GETFL)
+        .is_ok_and(|flags| !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK))
+}
+
+/// Whether a call would not wait now.
+fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> bool {
+    let mut fds = [PollFd::new(fd, flags)];
+    poll(&mut fds, PollTimeout::ZERO) != Ok(0)
 }
 
 impl Leave {
@@ -225,6 +261,21 @@ mod tests {
 
     use super::{Flow, Relay, Sink};
     use crate::stdio::set_nonblocking;
+
+    #[test]
+    fn a_descriptor_that_would_make_the_caller_wait_is_left_until_it_is_ready() {
+        let (source, mut typed) = std::io::pipe().unwrap();
+        let (full, sink) = std::io::pipe().unwrap();
+        let mut relay = Relay::new(source.into(), Sink::unblocking(OwnedFd::from(sink)));
+        assert_eq!(relay.pump(), Flow::Open);
+        typed.write_all(&vec![b'a'; 65536]).unwrap();
+        assert_eq!(relay.pump(), Flow::Open);
+        // The sink is full, and nobody reads.
+        typed.write_all(b"b").unwrap();
+        assert_eq!(relay.pump(), Flow::Open);
+        drop(full);
+        assert_eq!(relay.pump(), Flow::Broken);
+    }
 
     /// A relay between two pipes: (where the writer writes, the relay, where the reader reads).
     fn between_pipes() -> (OwnedFd, Relay, OwnedFd) {
