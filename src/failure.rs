@@ -16,9 +16,15 @@ pub const EXIT_PALISADE: u8 = 125;
 impl Failure {
     /// A failure with what to do now.
     pub fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let message = message.into();
+        // A library's second line says what to do, and knows better than what is said of all its errors.
+        let (message, remedy) = match message.split_once('\n') {
+            Some((first, more)) => (first.to_owned(), more.trim().to_owned()),
+            None => (message, remedy.into()),
+        };
         Self {
-            message: message.into(),
-            remedy: remedy.into(),
+            message,
+            remedy,
             code: EXIT_PALISADE,
         }
     }

@@ -131,7 +131,7 @@ pub fn sandbox_name(option: &str, typed: OsString) -> Result<String, Failure> {
     } else {
         Err(Failure::new(
             format!(
-                "{option} {name} is not made of letters, digits, _ . and -, the first one a letter or digit"
+                "{option} {name} is not two or more letters, digits, _ . and -, the first one a letter or digit"
             ),
             format!("{option} agent-1"),
         ))
