@@ -160,7 +160,12 @@ pub(crate) fn set_and_wake(word: &AtomicU32) {
         0,
         0,
     ];
-    call(libc::SYS_futex, arguments);
+    // A wake-up that is lost is waited for in vain. Where none can be had at all, neither is there a way to sleep.
+    for _ in 0..3 {
+        if call(libc::SYS_futex, arguments) >= 0 {
+            break;
+        }
+    }
 }
 
 /// Waits while the word has this value (futex(2)).
