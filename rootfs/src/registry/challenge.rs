@@ -69,7 +69,9 @@ impl Challenge {
                 }
                 let [realm, service, scope] = parts;
                 let realm = realm.ok_or("the realm is missing")?;
-                if !(realm.starts_with("https://") || realm.starts_with("http://")) {
+                let web = realm.starts_with("https://") || realm.starts_with("http://");
+                // RFC 3986: an address is made of visible ASCII characters.
+                if !web || !realm.bytes().all(|b| b.is_ascii_graphic()) {
                     return Err("the realm is not an http or https address");
                 }
                 Ok(Self::Bearer {
@@ -251,6 +253,8 @@ mod tests {
             r#"Bearer realm="https://x" service="y""#,
             r#"Bearer realm="https://x",realm="https://y""#,
             r#"Bearer service="y""#,
+            "Bearer realm=\"https://x\u{8b}\"",
+            "Bearer realm=\"https://x y\"",
             "Bearer realm=\"https://x\n\"",
             "=",
             "Bearer=x",
