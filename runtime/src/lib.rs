@@ -27,6 +27,7 @@ pub mod probe;
 mod readback;
 mod root;
 mod sandbox;
+mod stat;
 mod sys;
 pub mod terminal;
 mod tier;

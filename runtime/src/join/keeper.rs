@@ -27,6 +27,7 @@ use crate::idmap::Map;
 use crate::init::{self, Inside};
 use crate::prepare::{self, Prepared, PreparedCommand, PreparedPath};
 use crate::sandbox::Stdio;
+use crate::stat::parent_in;
 use crate::{Error, sys};
 
 /// What PID 1 keeps for the commands that join.
@@ -441,15 +442,6 @@ fn parent(proc: BorrowedFd<'_>, pid: i32) -> Option<i32> {
     parent_in(&buffer[..length])
 }
 
-/// The fourth field; the second, the name in parentheses, may hold anything.
-fn parent_in(stat: &[u8]) -> Option<i32> {
-    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = std::str::from_utf8(&stat[name_ends + 1..])
-        .ok()?
-        .split_ascii_whitespace();
-    fields.nth(1)?.parse().ok()
-}
-
 /// The command, with what the request does not say taken from the sandbox's first.
 fn prepare(prepared: &Prepared, request: &JoinCommand) -> Result<PreparedCommand, Refusal> {
     let first = &prepared.command;
@@ -577,17 +569,5 @@ impl From<Failure<'_>> for Refusal {
             failure.errno,
             failure.subject.to_bytes(),
         )))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parent_in;
-
-    #[test]
-    fn a_parent_is_found_behind_any_name() {
-        assert_eq!(parent_in(b"12 (sh) S 7 12 12 0"), Some(7));
-        assert_eq!(parent_in(b"12 (a) R 1 (b)) T 9 12"), Some(9));
-        assert_eq!(parent_in(b"12"), None);
     }
 }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::stat::parent_in;
 use crate::sys;
 
 /// How long one round waits for what it has killed, before it looks for what has come since.
@@ -65,7 +66,7 @@ pub(crate) fn memory(root: i32) -> u64 {
 /// A hold on a process that is still below us: its number may have gone to another one meanwhile.
 fn hold(pid: i32, own: i32, ours: &[i32]) -> Option<OwnedFd> {
     let pidfd = sys::pidfd_open(pid).ok()?;
-    let parent = parent_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    let parent = parent_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)?;
     (parent == own || ours.contains(&parent)).then_some(pidfd)
 }
 
@@ -75,20 +76,10 @@ fn parents() -> HashMap<i32, i32> {
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter_map(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            Some((pid, parent_of(&stat)?))
+            let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+            Some((pid, parent_in(&stat)?))
         })
         .collect()
-}
-
-/// The fourth field of /proc/PID/stat; the second may hold anything, also spaces and parentheses (proc_pid_stat(5)).
-fn parent_of(stat: &str) -> Option<i32> {
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
 }
 
 /// The processes below `root`, in no order.
@@ -111,12 +102,6 @@ fn below(root: i32, parents: &HashMap<i32, i32>) -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_parent_is_read_whatever_the_processs_name() {
-        assert_eq!(parent_of("17 (a) b) R 5 17 17 0"), Some(5));
-        assert_eq!(parent_of("17 (x"), None);
-    }
 
     #[test]
     fn descendants_of_all_generations_are_found_and_strangers_are_not() {
