@@ -13,10 +13,10 @@ use nix::unistd::pipe2;
 use palisade_runtime::{Exit, JoinCommand, JoinEvent, Joined, Protections, Service, Stdio, Usage};
 
 use crate::Error;
-use crate::console::{self, Console};
+use crate::console;
+use crate::copies::Copies;
 use crate::outcome::{Circumstances, Limit, Outcome, classify};
-use crate::relay::{Flow, Relay};
-use crate::signals::{Signals, stop_here};
+use crate::signals::Signals;
 use crate::stdio::{Caller, Streams, null};
 
 /// Runs `command` with the caller's standard streams until it has ended. `hand_in` gives the descriptor to whoever holds
@@ -50,18 +50,14 @@ pub fn run(
     drop(streams.handed);
     hand_in(theirs)?;
     let mut watch = Watch {
-        caller,
-        interactive,
+        copies: Copies::new(caller, interactive, streams.input, streams.output),
         joined,
         signals,
-        console: None,
-        input: streams.input,
-        output: streams.output,
         started: None,
         waiting: Vec::new(),
     };
     let ended = watch.until_end()?;
-    watch.drain()?;
+    watch.copies.drain(&watch.signals)?;
     let circumstances = Circumstances {
         stopped_by: ended.timed_out.then_some(Limit::Time),
         ..Circumstances::default()
@@ -165,13 +161,9 @@ fn next(joined: &mut Joined) -> Result<JoinEvent, Error> {
 }
 
 struct Watch<'a> {
-    caller: Caller<'a>,
-    interactive: bool,
+    copies: Copies<'a>,
     joined: Joined,
     signals: Signals,
-    console: Option<Console<'a>>,
-    input: Option<Relay>,
-    output: [Option<Relay>; 2],
     started: Option<Protections>,
     /// Signals that came before there was a command to have them.
     waiting: Vec<i32>,
@@ -205,17 +197,11 @@ impl Watch<'_> {
         }
     }
 
-    fn relays(&self) -> impl Iterator<Item = &Relay> {
-        self.input.iter().chain(self.output.iter().flatten())
-    }
-
     fn wait(&self) -> Result<Turn, Error> {
         let mut fds = Vec::with_capacity(5);
         fds.push(PollFd::new(self.joined.control(), PollFlags::POLLIN));
         fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
-        for (fd, flags) in self.relays().filter_map(Relay::interest) {
-            fds.push(PollFd::new(fd, flags));
-        }
+        self.copies.interest(&mut fds);
         loop {
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => {}
@@ -239,10 +225,7 @@ impl Watch<'_> {
             None => {}
             Some(JoinEvent::Terminal) => {
                 if let Some(master) = self.joined.terminal() {
-                    let linked = Console::link(master, self.interactive, self.caller)?;
-                    self.console = Some(linked.console);
-                    self.input = linked.input;
-                    self.output = [Some(linked.output), None];
+                    self.copies.link(master, None)?;
                 }
             }
             Some(JoinEvent::Started(protections)) => {
@@ -279,22 +262,11 @@ impl Watch<'_> {
         let Some(signal) = self.signals.next()? else {
             return Ok(());
         };
-        match signal {
-            libc::SIGWINCH if self.console.is_some() => {
-                if let Some(console) = &self.console {
-                    console.resize();
-                }
-            }
-            libc::SIGTSTP => {
-                self.deliver(signal)?;
-                match &mut self.console {
-                    Some(console) => console.suspended(stop_here)?,
-                    None => stop_here()?,
-                }
-            }
-            _ => self.deliver(signal)?,
+        if self.copies.resized_by(signal) {
+            return Ok(());
         }
-        Ok(())
+        self.deliver(signal)?;
+        self.copies.suspend_at(signal)
     }
 
     fn deliver(&mut self, signal: i32) -> Result<(), Error> {
@@ -307,59 +279,9 @@ impl Watch<'_> {
     }
 
     fn copy(&mut self) -> Result<(), Error> {
-        if let Some(input) = &mut self.input
-            && input.pump() != Flow::Open
-        {
-            self.input = None;
-        }
-        for output in &mut self.output {
-            let Some(relay) = output else { continue };
-            match relay.pump() {
-                Flow::Open => {}
-                Flow::Ended | Flow::Left => *output = None,
-                // A pipe breaks under its writer when we close it; a terminal is hung up and takes no more.
-                Flow::Broken => match &self.console {
-                    None => *output = None,
-                    Some(console) => {
-                        *output = Some(console.discard()?);
-                        self.joined.signal(libc::SIGHUP)?;
-                    }
-                },
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies what was written before the command's end, and not a byte that comes later from the background. A request to
-    /// end makes an end of a reader that takes nothing.
-    fn drain(&mut self) -> Result<(), Error> {
-        self.input = None;
-        for relay in self.output.iter_mut().flatten() {
-            relay.rest();
-        }
-        loop {
-            self.copy()?;
-            let left = self.relays().count();
-            if left == 0 {
-                return Ok(());
-            }
-            let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            for (fd, flags) in self.relays().filter_map(Relay::interest) {
-                // An empty pipe gets no more: the next copy finds its end without waiting.
-                if flags.contains(PollFlags::POLLOUT) {
-                    fds.push(PollFd::new(fd, flags));
-                }
-            }
-            if fds.len() <= left {
-                continue;
-            }
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::system("write out what the command wrote")(errno)),
-            }
-            if self.signals.next()?.is_some_and(crate::signals::terminates) {
-                return Ok(());
-            }
+        match self.copies.copy()? {
+            Some(signal) => Ok(self.joined.signal(signal)?),
+            None => Ok(()),
         }
     }
 }

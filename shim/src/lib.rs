@@ -6,6 +6,7 @@
 
 mod cleanup;
 mod console;
+mod copies;
 mod denials;
 mod error;
 mod health;

@@ -133,11 +133,6 @@ impl Relay {
         })
     }
 
-    /// Every writer is gone: what is in the source now is all there will be, even if somebody outside holds its other end.
-    pub fn last(&mut self) {
-        self.last = true;
-    }
-
     /// The writer that counts is gone: what is in the source now is wanted, and no more than it can hold of what others
     /// go on writing.
     pub fn rest(&mut self) {
@@ -340,7 +335,7 @@ mod tests {
         let (input, mut relay, output) = between_pipes();
         let mut input = File::from(input);
         input.write_all(b"the last words").unwrap();
-        relay.last();
+        relay.rest();
         while relay.pump() == Flow::Open {}
         let mut got = String::new();
         File::from(output).read_to_string(&mut got).unwrap();

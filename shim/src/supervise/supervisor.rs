@@ -1,145 +1,47 @@
-//! The foreground supervisor: from a Plan to the end of the last process of its sandbox.
+//! The loop that attends to one sandbox: its events, signals, the time limit, streams, and whoever asks for something.
 
 use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use palisade_runtime::{Exit, Plan, Protections, Sandbox, Tier, Usage};
 
+use super::Options;
 use crate::Error;
-use crate::cleanup;
-use crate::console::{self, Console};
+use crate::console;
+use crate::copies::Copies;
 use crate::denials::Denials;
 use crate::meter::{Gauge, Meter, Stream};
 use crate::monitor::{Desk, Order};
-use crate::outcome::{Circumstances, Limit, Outcome, classify};
-use crate::receipt::{self, Ending, Recorder};
-use crate::relay::{Flow, Relay};
-use crate::signals::{Signals, stop_here, terminates};
+use crate::outcome::{Circumstances, Limit};
+use crate::signals::{Signals, terminates};
 use crate::stdio::{Caller, Streams};
 use crate::watch::Watch;
 
-/// What a supervisor does beside running the Plan.
-#[derive(Debug, Default)]
-pub struct Options {
-    /// A receipt to write, whether the run succeeds or not.
-    pub receipt: Option<receipt::Request>,
-    /// Directories that end with the sandbox, such as the one of its writable layer.
-    pub remove: Vec<PathBuf>,
-    /// Whether output passes through palisade to be hashed.
-    pub digest_output: bool,
-    /// A descriptor that the supervising process keeps open to its end: a lock, which others wait for.
-    pub hold: Option<OwnedFd>,
-}
-
-/// Launches `plan` with the caller's standard streams and stays until nothing of the sandbox is left.
-///
-/// Signals that reach palisade go to the command; they stay blocked in the calling thread afterwards, so that a late one
-/// cannot replace the exit code. Meant for a process with one thread that ends soon after.
-///
-/// # Errors
-///
-/// What kept the command from running. Nothing of the sandbox remains then, and the receipt, where one was asked for, says so.
-pub fn run(plan: &Plan, options: &Options) -> Result<Outcome, Error> {
-    run_at(plan, options, None)
-}
-
-/// The same for a sandbox that has a record, and perhaps no caller: `desk` is attended to beside it.
-pub(crate) fn run_at(
-    plan: &Plan,
-    options: &Options,
-    desk: Option<&mut Desk>,
-) -> Result<Outcome, Error> {
-    let start = SystemTime::now();
-    let recorder = match &options.receipt {
-        Some(request) => match Recorder::begin(request, plan, start) {
-            Ok(recorder) => Some(recorder),
-            Err(error) => {
-                // The error says more than what is left would.
-                for path in &options.remove {
-                    let _ = cleanup::remove(path);
-                }
-                return Err(error);
-            }
-        },
-        None => None,
-    };
-    let clock = Instant::now();
-    let mut result = attend(plan, options, desk);
-    let duration = clock.elapsed();
-
-    let mut problems = Vec::new();
-    if let Ok(ended) = &mut result {
-        problems.extend(ended.problem.take().map(Error::Runtime));
-    }
-    for path in &options.remove {
-        if let Err(errno) = cleanup::remove(path) {
-            let path = path.clone();
-            let source = errno.into();
-            problems.push(Error::Cleanup { path, source });
-        }
-    }
-    let result = result.map(|ended| {
-        let (code, reason, signal) = classify(ended.exit, &ended.circumstances());
-        Outcome {
-            denials: ended.denials,
-            code,
-            reason,
-            signal,
-            full: ended.full,
-            streams: ended.streams,
-            tier: Some(ended.tier),
-            protections: ended.protections,
-            usage: ended.usage,
-            missing: ended.missing,
-            start,
-            duration,
-            problems: Vec::new(),
-        }
-    });
-    if let Some(recorder) = recorder {
-        let (ending, missing) = match &result {
-            Ok(outcome) => (Ending::ran(outcome), outcome.missing.as_slice()),
-            Err(error) => (Ending::failed(error.exit_code(), error), &[][..]),
-        };
-        if let Err(error) = recorder.finish(Some(plan), missing, start + duration, &ending) {
-            problems.push(error);
-        }
-    }
-    match result {
-        Ok(outcome) => Ok(Outcome {
-            problems,
-            ..outcome
-        }),
-        Err(error) => Err(problems.into_iter().fold(error, Error::and)),
-    }
-}
-
 /// What a sandbox leaves behind.
-struct Ended {
-    exit: Exit,
-    denials: Option<Denials>,
-    stopped_by: Option<Limit>,
-    interrupted: bool,
-    full: Vec<String>,
-    streams: [Option<Stream>; 2],
-    tier: Tier,
-    protections: Protections,
-    usage: Usage,
-    missing: Vec<String>,
+pub(super) struct Ended {
+    pub exit: Exit,
+    pub denials: Option<Denials>,
+    pub stopped_by: Option<Limit>,
+    pub interrupted: bool,
+    pub full: Vec<String>,
+    pub streams: [Option<Stream>; 2],
+    pub tier: Tier,
+    pub protections: Protections,
+    pub usage: Usage,
+    pub missing: Vec<String>,
     /// What went wrong after the end.
-    problem: Option<palisade_runtime::Error>,
+    pub problem: Option<palisade_runtime::Error>,
 }
 
 impl Ended {
-    fn circumstances(&self) -> Circumstances {
+    /// What bears on the reason of its end.
+    pub fn circumstances(&self) -> Circumstances {
         Circumstances {
             stopped_by: self.stopped_by,
             interrupted: self.interrupted,
@@ -150,7 +52,12 @@ impl Ended {
     }
 }
 
-fn attend(plan: &Plan, options: &Options, mut desk: Option<&mut Desk>) -> Result<Ended, Error> {
+/// Launches the Plan and stays until the sandbox is gone.
+pub(super) fn attend(
+    plan: &Plan,
+    options: &Options,
+    mut desk: Option<&mut Desk>,
+) -> Result<Ended, Error> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let caller = Caller {
         stdin: stdin.as_fd(),
@@ -178,13 +85,10 @@ fn attend(plan: &Plan, options: &Options, mut desk: Option<&mut Desk>) -> Result
     let memory = sandbox.watched_memory().map(Watch::new);
     let mut supervisor = Supervisor {
         plan,
-        caller,
+        copies: Copies::new(caller, plan.interactive, streams.input, streams.output),
         desk,
         sandbox,
         signals,
-        console: None,
-        input: streams.input,
-        output: streams.output,
         gauge,
         memory,
         meters: streams.meters,
@@ -206,13 +110,10 @@ fn attend(plan: &Plan, options: &Options, mut desk: Option<&mut Desk>) -> Result
 /// The state of one supervised run.
 struct Supervisor<'a> {
     plan: &'a Plan,
-    caller: Caller<'a>,
+    copies: Copies<'a>,
     desk: Option<&'a mut Desk>,
     sandbox: Sandbox,
     signals: Signals,
-    console: Option<Console<'a>>,
-    input: Option<Relay>,
-    output: [Option<Relay>; 2],
     gauge: Option<Gauge>,
     /// Where memory is limited and no control group holds that.
     memory: Option<Watch>,
@@ -309,9 +210,7 @@ impl Supervisor<'_> {
         let mut fds = Vec::with_capacity(6);
         fds.push(PollFd::new(self.sandbox.pidfd(), PollFlags::POLLIN));
         fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
-        for (fd, flags) in self.relays().filter_map(Relay::interest) {
-            fds.push(PollFd::new(fd, flags));
-        }
+        self.copies.interest(&mut fds);
         let relays = 2..fds.len();
         if self.control {
             fds.push(PollFd::new(self.sandbox.control(), PollFlags::POLLIN));
@@ -374,10 +273,6 @@ impl Supervisor<'_> {
         }
     }
 
-    fn relays(&self) -> impl Iterator<Item = &Relay> {
-        self.input.iter().chain(self.output.iter().flatten())
-    }
-
     fn listen(&mut self, closed: bool) -> Result<(), Error> {
         match self.sandbox.event()? {
             Some(event) => self.happened(event)?,
@@ -398,11 +293,8 @@ impl Supervisor<'_> {
                         self.meters = [meter, None];
                     }
                 } else if let Some(master) = self.sandbox.terminal() {
-                    let linked = Console::link(master, self.plan.interactive, self.caller)?;
-                    self.console = Some(linked.console);
-                    self.input = linked.input;
                     let meter = self.gauge.as_ref().map(Gauge::meter);
-                    self.output = [Some(linked.output.measured(meter.clone())), None];
+                    self.copies.link(master, meter.clone())?;
                     self.meters = [meter, None];
                 }
             }
@@ -439,22 +331,11 @@ impl Supervisor<'_> {
         let Some(signal) = self.signals.next()? else {
             return Ok(());
         };
-        match signal {
-            libc::SIGWINCH if self.console.is_some() => {
-                if let Some(console) = &self.console {
-                    console.resize();
-                }
-            }
-            libc::SIGTSTP => {
-                self.deliver(signal)?;
-                match &mut self.console {
-                    Some(console) => console.suspended(stop_here)?,
-                    None => stop_here()?,
-                }
-            }
-            _ => self.deliver(signal)?,
+        if self.copies.resized_by(signal) {
+            return Ok(());
         }
-        Ok(())
+        self.deliver(signal)?;
+        self.copies.suspend_at(signal)
     }
 
     /// To the command, or kept for it. A second request to end is not kept waiting for a set-up that may hang.
@@ -551,64 +432,18 @@ impl Supervisor<'_> {
     }
 
     fn copy(&mut self) -> Result<(), Error> {
-        if let Some(input) = &mut self.input
-            && input.pump() != Flow::Open
-        {
-            self.input = None;
+        match self.copies.copy()? {
+            Some(signal) => Ok(self.sandbox.signal(signal)?),
+            None => Ok(()),
         }
-        for output in &mut self.output {
-            let Some(relay) = output else { continue };
-            match relay.pump() {
-                Flow::Open => {}
-                Flow::Ended | Flow::Left => *output = None,
-                // A pipe breaks under its writer when we close it; a terminal is hung up and takes no more.
-                Flow::Broken => match &self.console {
-                    None => *output = None,
-                    Some(console) => {
-                        *output = Some(console.discard()?);
-                        self.sandbox.signal(libc::SIGHUP)?;
-                    }
-                },
-            }
-        }
-        Ok(())
     }
 
-    /// Copies what the command wrote before its end; a request to end makes an end of a reader that takes nothing.
+    /// Copies what the command wrote before its end.
     fn drain(&mut self) -> Result<(), Error> {
-        self.input = None;
         if let Some(desk) = &mut self.desk {
             desk.drain();
         }
-        for relay in self.output.iter_mut().flatten() {
-            relay.last();
-        }
-        loop {
-            self.copy()?;
-            let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            for (fd, flags) in self.relays().filter_map(Relay::interest) {
-                // An empty pipe gets no more: the next copy finds its end without waiting.
-                if flags.contains(PollFlags::POLLOUT) {
-                    fds.push(PollFd::new(fd, flags));
-                }
-            }
-            let blocked = fds.len() - 1;
-            if blocked == 0 && self.relays().next().is_none() {
-                return Ok(());
-            }
-            let timeout = if blocked == self.relays().count() {
-                PollTimeout::NONE
-            } else {
-                PollTimeout::ZERO
-            };
-            match poll(&mut fds, timeout) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::system("write out what the command wrote")(errno)),
-            }
-            if self.signals.next()?.is_some_and(terminates) {
-                return Ok(());
-            }
-        }
+        self.copies.drain(&self.signals)
     }
 
     fn end(self) -> Result<Ended, Error> {
@@ -622,7 +457,8 @@ impl Supervisor<'_> {
             .iter()
             .any(|&signal| exit.status() == Exit::Signal(signal).status());
         let streams = self.meters.map(|meter| meter.map(|meter| meter.read()));
-        drop(self.console);
+        // The caller's terminal is given back before anything is waited for.
+        drop(self.copies);
         let missing = self.sandbox.missing().to_vec();
         let full = self.sandbox.full().to_vec();
         let tier = self.sandbox.tier();
