@@ -15,6 +15,7 @@ mod configuration;
 mod credentials;
 mod helper;
 mod http;
+mod identity;
 mod options;
 mod places;
 mod progress;
@@ -23,6 +24,7 @@ mod push;
 mod retry;
 mod rules;
 mod session;
+mod signature;
 mod token;
 mod trust;
 

@@ -36,7 +36,7 @@ impl Registries {
     /// Fetches the image that a name stands for now, and gives it that name in the store. What is there already is not fetched.
     ///
     /// # Errors
-    /// [`Error::Refused`] by the rules, before anything is asked for; [`Error::Registry`], [`Error::Denied`],
+    /// [`Error::Refused`] by the rules, before anything but documents and signatures is asked for; [`Error::Registry`], [`Error::Denied`],
     /// [`Error::NoSuchName`] from the registry; [`Error::DigestMismatch`], [`Error::SizeMismatch`] and the others for an image that is not
     /// what was promised; [`Error::Interrupted`]. The store is as it was then, but for what has arrived of the layers.
     pub fn pull(
@@ -48,13 +48,16 @@ impl Registries {
         progress: &dyn Progress,
     ) -> Result<Pulled> {
         let name = self.complete(name)?;
-        self.rules.check(&name)?;
+        let wanted = self.rules.check(&name)?;
         let places = self.places(&name)?;
         let intake = store.intake()?;
         let (manifest, digest) = self.manifest(store, &places, &name, platform)?;
         let Document::Manifest(parsed) = &manifest.document else {
             return Err(too_deep());
         };
+        if let Some(wanted) = wanted {
+            wanted.verify(&places, &name, [digest, manifest.descriptor.digest])?;
+        }
         // Before anything is fetched that could not be run.
         parsed.check()?;
         let config = match store.read_blob(&parsed.config) {

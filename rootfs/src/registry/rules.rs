@@ -2,11 +2,19 @@
 //! (containers-policy.json(5)), with one kind more: `digestPinned`, which takes only images named by digest.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
+use super::identity::Identity;
 use super::options::Options;
+use super::places::Place;
+use super::signature::{Key, Signatures, Signed};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::reference::Name;
 
@@ -27,13 +35,141 @@ struct Document {
     transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
 }
 
+/// One thing that a rule wants.
 #[derive(Debug, Deserialize)]
-struct Requirement {
-    #[serde(rename = "type")]
-    kind: String,
-    /// For `digestPinned`: the manifests that are taken; any, if there are none.
+#[serde(try_from = "Map<String, Value>")]
+enum Requirement {
+    Accept,
+    Reject,
+    /// Only names with a digest; with these if there are any.
+    Pinned(Vec<Digest>),
+    Signed(Signed),
+    /// What palisade cannot check.
+    Unknown(String),
+}
+
+/// The members of `digestPinned`.
+#[derive(Deserialize)]
+struct Pinned {
     #[serde(default)]
-    digests: Vec<crate::digest::Digest>,
+    digests: Vec<Digest>,
+}
+
+/// The members of `sigstoreSigned`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SigstoreSigned {
+    key_path: Option<PathBuf>,
+    #[serde(default)]
+    key_paths: Vec<PathBuf>,
+    key_data: Option<String>,
+    #[serde(default)]
+    key_datas: Vec<String>,
+    #[serde(default)]
+    signed_identity: Identity,
+}
+
+/// Members of `sigstoreSigned` that want more than a key.
+const NOT_CHECKED: [&str; 6] = [
+    "fulcio",
+    "pki",
+    "rekorPublicKeyPath",
+    "rekorPublicKeyPaths",
+    "rekorPublicKeyData",
+    "rekorPublicKeyDatas",
+];
+
+impl TryFrom<Map<String, Value>> for Requirement {
+    type Error = String;
+
+    fn try_from(mut members: Map<String, Value>) -> Result<Self, String> {
+        let Some(Value::String(kind)) = members.remove("type") else {
+            return Err("a requirement has no type".to_owned());
+        };
+        let more = members
+            .keys()
+            .find(|key| NOT_CHECKED.contains(&key.as_str()));
+        Ok(match (kind.as_str(), more) {
+            ("insecureAcceptAnything", _) => Self::Accept,
+            ("reject", _) => Self::Reject,
+            ("digestPinned", _) => {
+                let pinned: Pinned = from_members(members)?;
+                Self::Pinned(pinned.digests)
+            }
+            ("sigstoreSigned", Some(more)) => Self::Unknown(format!("sigstoreSigned with {more}")),
+            ("sigstoreSigned", None) => from_members::<SigstoreSigned>(members)?.try_into()?,
+            _ => Self::Unknown(kind),
+        })
+    }
+}
+
+impl TryFrom<SigstoreSigned> for Requirement {
+    type Error = String;
+
+    fn try_from(members: SigstoreSigned) -> Result<Self, String> {
+        let given = [
+            members.key_path.is_some(),
+            !members.key_paths.is_empty(),
+            members.key_data.is_some(),
+            !members.key_datas.is_empty(),
+        ];
+        if given.iter().filter(|given| **given).count() != 1 {
+            return Err(
+                "sigstoreSigned wants one of keyPath, keyPaths, keyData and keyDatas".to_owned(),
+            );
+        }
+        let files = members.key_path.into_iter().chain(members.key_paths);
+        let mut keys: Vec<Key> = files.map(Key::File).collect();
+        for text in members.key_data.iter().chain(&members.key_datas) {
+            let key = STANDARD.decode(text);
+            keys.push(Key::Data(
+                key.map_err(|e| format!("keyData is not base64: {e}"))?,
+            ));
+        }
+        members.signed_identity.check()?;
+        Ok(Self::Signed(Signed {
+            keys,
+            identity: members.signed_identity,
+        }))
+    }
+}
+
+fn from_members<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, String> {
+    serde_json::from_value(Value::Object(members)).map_err(|e| e.to_string())
+}
+
+/// What is still wanted of an image under a name that the rules let pass: signatures.
+#[derive(Debug)]
+pub(super) struct Wanted<'r> {
+    path: &'r Path,
+    scope: String,
+    signed: Vec<&'r Signed>,
+}
+
+impl Wanted<'_> {
+    /// Looks for the signatures that the rules want.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if one is missing or wrong; those of the registry.
+    pub(super) fn verify(
+        &self,
+        places: &[Place<'_>],
+        name: &Name,
+        digests: [Digest; 2],
+    ) -> Result<()> {
+        let mut signatures = Signatures::new(places, name, digests);
+        for rule in &self.signed {
+            if let Err(reason) = signatures.fulfil(rule)? {
+                let scope = &self.scope;
+                return Err(Error::Refused {
+                    name: name.to_string(),
+                    path: self.path.to_owned(),
+                    reason: format!("the rule for {scope} wants a signature, and {reason}"),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Rules {
@@ -75,13 +211,13 @@ impl Rules {
         Ok(Self::default())
     }
 
-    /// Whether an image may be fetched under this name.
+    /// Whether an image may be fetched under this name, and which signatures it has to have then.
     ///
     /// # Errors
     /// [`Error::Refused`] if a rule says no, or asks for what palisade cannot check.
-    pub(super) fn check(&self, name: &Name) -> Result<()> {
+    pub(super) fn check(&self, name: &Name) -> Result<Option<Wanted<'_>>> {
         let Some(document) = &self.document else {
-            return Ok(());
+            return Ok(None);
         };
         let refuse = |reason: String| {
             Err(Error::Refused {
@@ -94,38 +230,41 @@ impl Rules {
         if requirements.is_empty() {
             return refuse(format!("the rule for {scope} is empty"));
         }
+        let mut signed = Vec::new();
         for requirement in requirements {
-            match requirement.kind.as_str() {
-                "insecureAcceptAnything" => {}
-                "reject" => return refuse(format!("the rule for {scope} is `reject`")),
-                "digestPinned" => match &name.digest {
+            match requirement {
+                Requirement::Accept => {}
+                Requirement::Reject => return refuse(format!("the rule for {scope} is `reject`")),
+                Requirement::Pinned(digests) => match &name.digest {
                     None => {
                         return refuse(format!(
                             "the rule for {scope} takes only names with a digest (@sha256:…)"
                         ));
                     }
-                    Some(digest)
-                        if !requirement.digests.is_empty()
-                            && !requirement.digests.contains(digest) =>
-                    {
+                    Some(digest) if !digests.is_empty() && !digests.contains(digest) => {
                         return refuse(format!("the rule for {scope} lists other digests"));
                     }
                     Some(_) => {}
                 },
-                kind @ ("signedBy" | "sigstoreSigned") => {
+                Requirement::Signed(rule) => signed.push(rule),
+                Requirement::Unknown(kind) if kind == "signedBy" => {
                     return refuse(format!(
-                        "the rule for {scope} wants a signature (`{kind}`), and palisade cannot verify signatures"
+                        "the rule for {scope} wants a signature by GnuPG (`signedBy`), which palisade cannot verify; `sigstoreSigned` with a key it can"
                     ));
                 }
-                kind => {
+                Requirement::Unknown(kind) => {
                     return refuse(format!(
-                        "the rule for {scope} is `{}`, which palisade does not know",
+                        "the rule for {scope} is `{}`, which palisade cannot check",
                         kind.escape_debug()
                     ));
                 }
             }
         }
-        Ok(())
+        Ok((!signed.is_empty()).then_some(Wanted {
+            path: &self.path,
+            scope,
+            signed,
+        }))
     }
 }
 
@@ -173,7 +312,9 @@ mod tests {
             path: "/p".into(),
             document: Some(serde_json::from_str(rules).unwrap()),
         };
-        rules.check(&Name::parse(name).unwrap())
+        rules.check(&Name::parse(name).unwrap()).map(|wanted| {
+            assert!(wanted.is_none_or(|wanted| !wanted.signed.is_empty()));
+        })
     }
 
     #[test]
@@ -183,7 +324,7 @@ mod tests {
             "docker.io/library/evil":[{"type":"reject"}],
             "docker.io/library/evil:good":[{"type":"insecureAcceptAnything"}],
             "*.corp.example":[{"type":"insecureAcceptAnything"}],
-            "signed.example":[{"type":"sigstoreSigned","keyPath":"/k"}],
+            "signed.example":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}],
             "empty.example":[]}}}"#;
         for good in [
             "debian",
@@ -203,7 +344,7 @@ mod tests {
             assert!(checked(rules, bad).is_err(), "{bad}");
         }
         let error = checked(rules, "signed.example/x").unwrap_err().to_string();
-        assert!(error.contains("signature"), "{error}");
+        assert!(error.contains("GnuPG"), "{error}");
     }
 
     #[test]
@@ -219,7 +360,14 @@ mod tests {
 
     #[test]
     fn a_rule_that_is_not_known_refuses() {
-        assert!(checked(r#"{"default":[{"type":"new"}]}"#, "debian").is_err());
+        for bad in [
+            r#"{"type":"new","some":1}"#,
+            r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}"#,
+            r#"{"type":"sigstoreSigned","fulcio":{}}"#,
+        ] {
+            let rules = format!(r#"{{"default":[{bad}]}}"#);
+            assert!(checked(&rules, "debian").is_err(), "{bad}");
+        }
         assert!(
             checked(
                 r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
@@ -227,5 +375,25 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    #[test]
+    fn a_rule_about_signatures_that_says_too_little_or_too_much_is_broken() {
+        let parsed = |text: &str| {
+            let rules = format!(r#"{{"default":[{text}]}}"#);
+            serde_json::from_str::<Document>(&rules).map(drop)
+        };
+        for bad in [
+            r#"{"keyPath":"/k"}"#,
+            r#"{"type":"sigstoreSigned"}"#,
+            r#"{"type":"sigstoreSigned","keyPath":"/k","keyData":"aaaa"}"#,
+            r#"{"type":"sigstoreSigned","keyData":"!"}"#,
+            r#"{"type":"sigstoreSigned","keyPath":"/k","other":1}"#,
+            r#"{"type":"sigstoreSigned","keyPath":"/k","signedIdentity":{"type":"exactReference","dockerReference":"x"}}"#,
+        ] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+        let good = r#"{"type":"sigstoreSigned","keyPaths":["/k","/l"],"signedIdentity":{"type":"matchRepository"}}"#;
+        assert!(parsed(good).is_ok());
     }
 }

@@ -8,6 +8,7 @@ mod pulling;
 mod pushing;
 mod rules;
 mod server;
+mod signatures;
 #[path = "../support/mod.rs"]
 mod support;
 

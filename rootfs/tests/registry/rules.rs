@@ -10,8 +10,8 @@ fn a_rule_refuses_before_anything_is_asked_for() {
     for (rules, word) in [
         (r#"{"default":[{"type":"reject"}]}"#, "reject"),
         (
-            r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k"}]}"#,
-            "signature",
+            r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}]}"#,
+            "GnuPG",
         ),
         (r#"{"default":[{"type":"digestPinned"}]}"#, "digest"),
     ] {
