@@ -28,8 +28,8 @@ pub(super) enum Identity {
         docker_repository: String,
     },
     /// As `matchRepoDigestOrExact`, with another beginning of the name: for mirrors.
-    #[serde(rename_all = "camelCase")]
-    RemapIdentity {
+    #[serde(rename = "remapIdentity", rename_all = "camelCase")]
+    Remapped {
         /// Of the name that is pulled: a registry, or a registry and a part of the path.
         prefix: String,
         /// What stands in its place in the name that was signed.
@@ -85,7 +85,7 @@ impl Identity {
                 }
                 Ok(())
             }
-            Self::RemapIdentity {
+            Self::Remapped {
                 prefix,
                 signed_prefix,
             } => {
@@ -124,7 +124,7 @@ impl Identity {
             }
             Self::ExactRepository { docker_repository } => Written::parse(docker_repository)
                 .is_ok_and(|exact| exact.repository == found.repository),
-            Self::RemapIdentity {
+            Self::Remapped {
                 prefix,
                 signed_prefix,
             } => {
@@ -149,7 +149,7 @@ impl Identity {
             && found.digest.is_none()
             && matches!(
                 self,
-                Self::MatchExact | Self::MatchRepoDigestOrExact | Self::RemapIdentity { .. }
+                Self::MatchExact | Self::MatchRepoDigestOrExact | Self::Remapped { .. }
             )
         {
             reason.push_str(

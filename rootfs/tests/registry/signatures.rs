@@ -226,8 +226,8 @@ fn of_an_index_a_signature_of_itself_or_of_the_image_chosen_from_it_will_do() {
             .contents()
             .document("app", "1", media_type::OCI_INDEX, index.as_bytes());
         stopped(&server, &scene, "has none");
-        let signed = if signs_index { index } else { digest };
-        signer.attach(&server, signed, &said(signed, &server.name("app")));
+        let vouched = if signs_index { index } else { digest };
+        signer.attach(&server, vouched, &said(vouched, &server.name("app")));
         assert_eq!(scene.pull(&server.name("app:1")).unwrap().digest, index);
     }
 }
