@@ -64,7 +64,7 @@ fn prune(matches: &ArgMatches) -> Result<u8, Failure> {
             continue;
         }
         let size = volumes::usage(&known.entry.directory).unwrap_or(0);
-        match sandboxes::remove(&registry, &known.entry, false) {
+        match sandboxes::remove(&registry, &known.entry, false, false) {
             Ok(()) => {}
             Err(failure) => {
                 code = failure.code();

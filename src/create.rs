@@ -13,7 +13,7 @@ use crate::request::Request;
 use crate::run::{Cidfile, Ready, prepare, tell};
 use crate::sandboxes;
 use crate::verb::print;
-use crate::{diagnosis, dry_run, record};
+use crate::{diagnosis, dry_run, record, volume};
 
 /// Makes a sandbox without starting it and prints its id.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
@@ -46,7 +46,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
 pub fn register(request: &Request, ready: &Ready) -> Result<(Known, Lock), Failure> {
     let registry = Registry::new(&ready.data);
     // From here to the record, which says that the sandbox has them.
-    let _volumes = ready.make_sources(request.quiet)?;
+    let volumes = ready.make_sources(request.quiet)?;
     // What a killed command left is nobody's: it goes, and what cannot be removed is not this command's failure.
     let _ = registry.sweep_directories();
     if request.life.replace {
@@ -57,7 +57,7 @@ pub fn register(request: &Request, ready: &Ready) -> Result<(Known, Lock), Failu
             ));
         };
         if let Some(entry) = registry.named(name).map_err(|error| failed(&error))? {
-            sandboxes::remove(&registry, &entry, true)?;
+            sandboxes::remove(&registry, &entry, true, false)?;
         }
     }
     let config = record::config(
@@ -66,9 +66,19 @@ pub fn register(request: &Request, ready: &Ready) -> Result<(Known, Lock), Failu
         ready.image.as_ref(),
         &ready.resolved,
     );
-    registry
-        .create(config, &ready.resolved.plan)
-        .map_err(|error| failed(&error))
+    let made = registry.create(config, &ready.resolved.plan);
+    let (known, lock) = made.map_err(|error| {
+        drop(volumes);
+        volume::forget(&ready.resolved.volumes);
+        failed(&error)
+    })?;
+    if let Err(failure) = ready.make_volumes(request.quiet) {
+        registry
+            .remove(&known.entry, &lock)
+            .map_err(|error| failed(&error))?;
+        return Err(failure);
+    }
+    Ok((known, lock))
 }
 
 /// Starts a registered sandbox with a monitor of its own and prints its id.
@@ -96,6 +106,7 @@ pub fn detach(
                 Err(Error::NoSuchSandbox { .. }) => {}
                 Err(error) => return Err(failed(&error)),
             }
+            volume::forget(&ready.resolved.volumes);
             Err(Failure::new(refusal.message, refusal.advice).with_code(refusal.code))
         }
     }

@@ -209,6 +209,10 @@ fn own_config(config: &Config) -> Value {
             "Retries": health.retries,
         })
     });
+    let anonymous = config.mounts.iter().filter(|mount| mount.anonymous);
+    let volumes: Map<String, Value> = anonymous
+        .map(|mount| (mount.destination.clone(), json!({})))
+        .collect();
     let ports: Map<String, Value> = config
         .exposed_ports
         .iter()
@@ -227,6 +231,7 @@ fn own_config(config: &Config) -> Value {
         "Cmd": command,
         "Entrypoint": entrypoint,
         "Image": config.image.reference,
+        "Volumes": if volumes.is_empty() { Value::Null } else { volumes.into() },
         "WorkingDir": config.working_dir,
         "Labels": config.labels,
         "StopSignal": signal.map_or_else(|_| config.stop_signal.to_string(), |signal| signal.as_str().to_owned()),
@@ -245,7 +250,7 @@ fn host_config(config: &Config) -> Value {
     let binds = config.mounts.iter().filter_map(|mount| {
         let source = match mount.kind.as_str() {
             "bind" => mount.source.as_str(),
-            "volume" => mount.name.as_deref()?,
+            "volume" if !mount.anonymous => mount.name.as_deref()?,
             _ => return None,
         };
         let mode = if mount.writable { "" } else { ":ro" };

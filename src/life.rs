@@ -173,11 +173,11 @@ pub fn end_of(entry: &Entry) -> Result<u8, Error> {
 /// `palisade rm`.
 pub fn remove(matches: &ArgMatches) -> Result<u8, Failure> {
     let registry = registry(matches)?;
-    let force = matches.get_flag("force");
+    let (force, volumes) = (matches.get_flag("force"), matches.get_flag("volumes"));
     let _ = registry.sweep();
     each(&named(matches), |name| {
         match registry.find(name) {
-            Ok(entry) => sandboxes::remove(&registry, &entry, force)?,
+            Ok(entry) => sandboxes::remove(&registry, &entry, force, volumes)?,
             // docker's `rm -f` is content with what is gone already.
             Err(Error::NoSuchSandbox { .. }) if force => {}
             Err(error) => return Err(failure(&error)),

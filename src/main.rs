@@ -20,6 +20,7 @@ mod exec;
 mod explain;
 mod failure;
 mod format;
+mod generate;
 mod image;
 mod inspect;
 mod life;

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use palisade_rootfs::volumes::Volumes;
 use palisade_rootfs::{Healthcheck, Image};
 use palisade_runtime::Plan;
 use palisade_shim::state::{self, Config, Limits};
 
 use crate::request::{Mount, Request};
-use crate::resolve::Resolved;
+use crate::resolve::{Resolved, Span, Volume};
 
 /// docker's defaults of a health check.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -34,9 +33,9 @@ pub fn config(
         Some(program) => usize::from(!program.is_empty()),
         None => image_config.map_or(0, |config| config.entrypoint.len()),
     };
-    let volumes = Volumes::new(&resolved.volumes.data);
-    let mounts = request.mounts.iter();
-    let mounts = mounts.filter_map(|one| mount(one, &volumes)).collect();
+    let mounts = request.mounts.iter().filter_map(mount);
+    let mounts = mounts.chain(resolved.volumes.used.iter().map(volume));
+    let mounts = mounts.collect();
     let own_user = image_config.map(|config| config.user.clone());
     Config {
         id: plan.id.clone(),
@@ -49,6 +48,11 @@ pub fn config(
                 .map(|digest| digest.to_string()),
         },
         args: texts(process.and_then(|process| process.args().as_ref())),
+        typed: typed(),
+        made_in: std::env::current_dir()
+            .ok()
+            .and_then(|directory| directory.into_os_string().into_string().ok())
+            .unwrap_or_default(),
         entrypoint,
         env: texts(process.and_then(|process| process.env().as_ref())),
         user: request.user.clone().or(own_user).unwrap_or_default(),
@@ -85,22 +89,15 @@ pub fn config(
     }
 }
 
-fn mount(mount: &Mount, volumes: &Volumes) -> Option<state::Mount> {
+fn mount(mount: &Mount) -> Option<state::Mount> {
     let destination = mount.destination().display().to_string();
     Some(match mount {
         Mount::Bind(bind) => state::Mount {
             kind: "bind".into(),
-            name: None,
             source: bind.source.display().to_string(),
             destination,
             writable: !bind.read_only,
-        },
-        Mount::Volume(volume) => state::Mount {
-            kind: "volume".into(),
-            name: Some(volume.name.clone()),
-            source: volumes.mountpoint(&volume.name).display().to_string(),
-            destination,
-            writable: !volume.read_only,
+            ..state::Mount::default()
         },
         Mount::Tmpfs(tmpfs) => state::Mount {
             kind: "tmpfs".into(),
@@ -108,14 +105,28 @@ fn mount(mount: &Mount, volumes: &Volumes) -> Option<state::Mount> {
             writable: !tmpfs.read_only,
             ..state::Mount::default()
         },
-        Mount::Anonymous(_) => state::Mount {
-            kind: "tmpfs".into(),
-            destination,
-            writable: true,
-            ..state::Mount::default()
-        },
-        Mount::Device { .. } => return None,
+        // Where volumes lie was resolved.
+        Mount::Volume(_) | Mount::Device { .. } => return None,
     })
+}
+
+fn volume(volume: &Volume) -> state::Mount {
+    state::Mount {
+        kind: "volume".into(),
+        name: Some(volume.name.clone()),
+        source: volume.source.display().to_string(),
+        destination: volume.destination.display().to_string(),
+        writable: !volume.read_only,
+        anonymous: volume.span != Span::Named,
+    }
+}
+
+/// This process's words from `run` or `create` on, for `generate systemd --new`.
+fn typed() -> Vec<String> {
+    let words = std::env::args_os().skip(1);
+    let words = words.skip_while(|word| word == "container");
+    let words: Result<_, _> = words.map(std::ffi::OsString::into_string).collect();
+    words.unwrap_or_default()
 }
 
 /// A sandbox without a network namespace of its own has the host's.

@@ -100,6 +100,15 @@ impl Ready {
         }
         Ok(volumes)
     }
+
+    /// Makes the volumes that lie in the sandbox's directory, which exists.
+    pub fn make_volumes(&self, quiet: bool) -> Result<(), Failure> {
+        let notes = volume::make(&self.resolved.volumes, self.image.as_ref())?;
+        if !quiet {
+            tell("note", &notes);
+        }
+        Ok(())
+    }
 }
 
 /// From a request to a plan, with its image unpacked.
@@ -311,8 +320,17 @@ fn execute(
             ..
         } => WritableLayer::make(directory).map_err(recorded)?,
         Root::Callers { scratch } => scratch_of(scratch).map_err(recorded)?,
-        _ => WritableLayer::default(),
+        _ => match resolved.volumes.home() {
+            Some(directory) => WritableLayer::make(directory).map_err(recorded)?,
+            None => WritableLayer::default(),
+        },
     };
+    if let Err(failure) = ready.make_volumes(request.quiet) {
+        drop(layer);
+        // What cannot be removed now is the next command's.
+        let _ = Registry::new(&ready.data).sweep_directories();
+        return Err(recorded(failure));
+    }
     options.remove.append(&mut layer.remove);
     let result = supervise::run(&resolved.plan, &options);
     finish(request, ready, cidfile, result)

@@ -10,9 +10,9 @@ use palisade_shim::monitor::{Client, Request};
 use palisade_shim::state::{Entry, Known, Lock, Registry};
 
 use crate::caller::Caller;
-use crate::data;
 use crate::failure::Failure;
 use crate::verb::print;
+use crate::{data, volume};
 
 /// docker's exit code where a verb fails on a sandbox.
 const EXIT_FAILED: u8 = 1;
@@ -100,8 +100,13 @@ pub fn stop(entry: &Entry, signal: Option<i32>, timeout: Option<Duration>) -> Re
     Ok(())
 }
 
-/// Removes a sandbox; a running one only by force.
-pub fn remove(registry: &Registry, entry: &Entry, force: bool) -> Result<(), Failure> {
+/// Removes a sandbox, a running one only by force, and with it the volumes that were made for it where that is asked for.
+pub fn remove(
+    registry: &Registry,
+    entry: &Entry,
+    force: bool,
+    volumes: bool,
+) -> Result<(), Failure> {
     const SIGKILL: i32 = 9;
     let lock = match entry.lock().map_err(|error| failure(&error))? {
         Some(lock) => lock,
@@ -122,9 +127,14 @@ pub fn remove(registry: &Registry, entry: &Entry, force: bool) -> Result<(), Fai
             }
         }
     };
+    let config = entry.config();
     registry
         .remove(entry, &lock)
-        .map_err(|error| failure(&error))
+        .map_err(|error| failure(&error))?;
+    match config {
+        Ok(config) if volumes => volume::remove_of(registry, &config),
+        _ => Ok(()),
+    }
 }
 
 /// A sandbox and its lock, to start it; none where it runs.

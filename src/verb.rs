@@ -11,7 +11,7 @@ use crate::failure::{EXIT_PALISADE, Failure, reason};
 use crate::image;
 use crate::registry::{login, pull, push};
 use crate::{attach, create, doctor, exec, life, logs, manual, policy, ps, receipt, run, volume};
-use crate::{container, cp, events, inspect, port, top};
+use crate::{container, cp, events, generate, inspect, port, top};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
 pub fn dispatch(args: Vec<OsString>) -> u8 {
@@ -50,6 +50,7 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
         Some("policy") => matched(render::policy_verb(), verb, args, &policy::main),
         Some("receipt") => matched(receipt_cli::verb(), verb, args, &receipt::main),
         Some("doctor") => matched(render::doctor_verb(), verb, args, &doctor::main),
+        Some("generate") => matched(generate::command(), verb, args, &generate::main),
         Some("volume") => matched(volume::command(), verb, args, &volume::main),
         Some("completions") => {
             matched(render::completions_verb(), verb, args, &manual::completions)

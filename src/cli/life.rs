@@ -145,7 +145,7 @@ pub fn remove() -> Command {
     .arg(switch(
         "volumes",
         'v',
-        "Accepted for docker's sake: anonymous volumes always go",
+        "Also the volumes without a name that were made for them",
     ))
     .arg(sandboxes())
 }

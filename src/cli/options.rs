@@ -88,26 +88,63 @@ impl<T> Opt<T> {
     }
 }
 
+/// What is done with an option that was found, and its value.
+type Found<'a, T> = dyn FnMut(&'static Opt<T>, Option<OsString>) -> Result<(), Failure> + 'a;
+
 /// Parses options up to the first operand and returns the operands, untouched.
 ///
 /// # Errors
 /// An unknown option, a missing value, or a switch with a value that is no truth value.
 pub fn parse<T>(
     verb: &str,
-    table: &[Opt<T>],
+    table: &'static [Opt<T>],
     into: &mut T,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Vec<OsString>, Failure> {
     let mut args = args.into_iter();
+    walk(verb, table, &mut args, &mut |option, value| {
+        match (&option.take, value) {
+            (Take::Switch(take), value) => take(into, truth(option.long, value.as_deref())?),
+            (Take::Value(take), value) => take(into, value.unwrap_or_default()),
+        }
+        Ok(())
+    })
+}
+
+/// The options up to the first operand, by their long names, each with the value that was typed; and the operands.
+///
+/// # Errors
+/// An unknown option or a missing value.
+#[expect(clippy::type_complexity)] // Two lists, said once.
+pub fn given<T>(
+    verb: &str,
+    table: &'static [Opt<T>],
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<(Vec<(&'static str, Option<OsString>)>, Vec<OsString>), Failure> {
+    let mut options = Vec::new();
+    let operands = walk(verb, table, &mut args.into_iter(), &mut |option, value| {
+        options.push((option.long, value));
+        Ok(())
+    })?;
+    Ok((options, operands))
+}
+
+/// Hands every option and its value to `found`: a switch has one only where `=` gives it one.
+fn walk<T>(
+    verb: &str,
+    table: &'static [Opt<T>],
+    args: &mut dyn Iterator<Item = OsString>,
+    found: &mut Found<'_, T>,
+) -> Result<Vec<OsString>, Failure> {
     while let Some(arg) = args.next() {
         let bytes = arg.as_bytes();
         if bytes == b"--" {
             return Ok(args.collect());
         }
         if let Some(long) = bytes.strip_prefix(b"--") {
-            parse_long(verb, table, into, long, &mut args)?;
+            walk_long(verb, table, long, args, found)?;
         } else if bytes.len() > 1 && bytes[0] == b'-' {
-            parse_short(verb, table, into, &bytes[1..], &mut args)?;
+            walk_short(verb, table, &bytes[1..], args, found)?;
         } else {
             return Ok(std::iter::once(arg).chain(args).collect());
         }
@@ -115,12 +152,12 @@ pub fn parse<T>(
     Ok(Vec::new())
 }
 
-fn parse_long<T>(
+fn walk_long<T>(
     verb: &str,
-    table: &[Opt<T>],
-    into: &mut T,
+    table: &'static [Opt<T>],
     long: &[u8],
-    rest: &mut impl Iterator<Item = OsString>,
+    rest: &mut dyn Iterator<Item = OsString>,
+    found: &mut Found<'_, T>,
 ) -> Result<(), Failure> {
     let equals = long.iter().position(|&b| b == b'=');
     let (name, attached) = match equals {
@@ -135,21 +172,20 @@ fn parse_long<T>(
         return Err(unknown_long(verb, table, &name));
     };
     match option.take {
-        Take::Switch(take) => take(into, truth(option.long, attached.as_deref())?),
-        Take::Value(take) => match attached.or_else(|| rest.next()) {
-            Some(value) => take(into, value),
-            None => return Err(missing_value(&format!("--{}", option.long), option.value)),
+        Take::Switch(_) => found(option, attached),
+        Take::Value(_) => match attached.or_else(|| rest.next()) {
+            Some(value) => found(option, Some(value)),
+            None => Err(missing_value(&format!("--{}", option.long), option.value)),
         },
     }
-    Ok(())
 }
 
-fn parse_short<T>(
+fn walk_short<T>(
     verb: &str,
-    table: &[Opt<T>],
-    into: &mut T,
+    table: &'static [Opt<T>],
     letters: &[u8],
-    rest: &mut impl Iterator<Item = OsString>,
+    rest: &mut dyn Iterator<Item = OsString>,
+    found: &mut Found<'_, T>,
 ) -> Result<(), Failure> {
     let mut at = 0;
     while at < letters.len() {
@@ -160,13 +196,12 @@ fn parse_short<T>(
         };
         match option.take {
             // `-t=false` names a truth value; the letters of `-it` are switches of their own.
-            Take::Switch(take) if letters.get(at) == Some(&b'=') => {
-                let value = OsStr::from_bytes(&letters[at + 1..]);
-                take(into, truth(option.long, Some(value))?);
-                return Ok(());
+            Take::Switch(_) if letters.get(at) == Some(&b'=') => {
+                let value = OsString::from_vec(letters[at + 1..].to_vec());
+                return found(option, Some(value));
             }
-            Take::Switch(take) => take(into, true),
-            Take::Value(take) => {
+            Take::Switch(_) => found(option, None)?,
+            Take::Value(_) => {
                 let attached = &letters[at..];
                 let attached = attached.strip_prefix(b"=").unwrap_or(attached);
                 let value = if at < letters.len() {
@@ -174,11 +209,10 @@ fn parse_short<T>(
                 } else {
                     rest.next()
                 };
-                match value {
-                    Some(value) => take(into, value),
-                    None => return Err(missing_value(&format!("-{letter}"), option.value)),
-                }
-                return Ok(());
+                return match value {
+                    Some(value) => found(option, Some(value)),
+                    None => Err(missing_value(&format!("-{letter}"), option.value)),
+                };
             }
         }
     }
@@ -214,7 +248,7 @@ fn unknown_long<T>(verb: &str, table: &[Opt<T>], name: &str) -> Failure {
         .iter()
         .map(|o| (distance(name, o.long), o.long))
         .min()
-        .filter(|(distance, long)| *distance <= 2.max(long.len() / 4));
+        .filter(|(distance, long)| near_enough(*distance, name, long));
     match near {
         Some((_, long)) => Failure::new(message, format!("--{long}")),
         None => Failure::new(
@@ -224,6 +258,11 @@ fn unknown_long<T>(verb: &str, table: &[Opt<T>], name: &str) -> Failure {
             ),
         ),
     }
+}
+
+/// Whether a name that is `distance` away from what was typed is likely to be what was meant: most of both is the same.
+pub fn near_enough(distance: usize, typed: &str, name: &str) -> bool {
+    distance <= 2 && distance * 3 <= typed.len().min(name.len())
 }
 
 fn unknown_short(verb: &str, letter: char) -> Failure {
@@ -236,7 +275,7 @@ fn unknown_short(verb: &str, letter: char) -> Failure {
 }
 
 /// Edit distance (insert, remove, replace).
-fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {

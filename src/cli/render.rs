@@ -58,6 +58,7 @@ pub fn tree() -> Command {
         .subcommand(super::receipt::verb())
         .subcommand(doctor_verb())
         .subcommand(crate::volume::command())
+        .subcommand(crate::generate::command())
         .subcommands(crate::image::verbs())
         .subcommand(completions_verb())
         .subcommand(man_verb())

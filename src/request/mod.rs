@@ -19,7 +19,7 @@ use palisade_rootfs::{Platform, Reference};
 pub use environment::LANDLOCK_ENABLED;
 pub use life::Life;
 pub use limits::{Limits, Pids, Swap};
-pub use mounts::{Bind, Mount, Tmpfs, Volume, sandbox_path};
+pub use mounts::{Bind, Mount, Tmpfs, sandbox_path};
 pub use protection::{Protection, Seccomp};
 pub use receipt::Receipt;
 pub use text::{sandbox_name, signal, stop_timeout};

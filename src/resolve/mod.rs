@@ -38,7 +38,7 @@ use crate::request::{Request, Seccomp, signal};
 
 pub use limits::hard_limits;
 pub use refine::refine;
-pub use volumes::Volumes;
+pub use volumes::{Span, Volume, Volumes};
 
 /// What the command runs on.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,7 @@ pub struct Resolved {
     pub notes: Vec<String>,
     /// Host directories to make first: missing sources of `-v`.
     pub create: Vec<PathBuf>,
-    /// Named volumes to make, fill and hold.
+    /// Volumes to make, fill and hold.
     pub volumes: Volumes,
 }
 
@@ -111,13 +111,14 @@ pub fn resolve(
         files.extend(HostTree::files());
     }
 
+    let volumes = Volumes::of(request, config, users, &identity, place)?;
     let places = mounts::resolve(&mounts::Inputs {
         request,
         policy,
         config,
         identity: &identity,
         home: &accounts.home,
-        data: place.data,
+        volumes: &volumes,
         host: match source {
             Source::Host(tree) => Some(tree),
             Source::Image(_) => None,
@@ -165,7 +166,7 @@ pub fn resolve(
         identity: identity.mode.word(),
         notes,
         create: places.create,
-        volumes: Volumes::of(request, config, users, &identity, place.data),
+        volumes,
         plan: Plan {
             tier: tier(&spec, policy),
             id: place.id.to_owned(),

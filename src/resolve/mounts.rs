@@ -9,12 +9,12 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as SpecMount};
 use palisade_policies::landlock::{Access, PathRule};
 use palisade_policies::{NetworkMode, Policy, Sys};
 use palisade_rootfs::ImageConfig;
-use palisade_rootfs::volumes::Volumes;
 
 use super::host::HostTree;
 use super::identity::Identity;
+use super::volumes::{self, Volumes};
 use crate::failure::{Failure, reason};
-use crate::request::{Bind, Mount, Request, Tmpfs, sandbox_path};
+use crate::request::{Bind, Mount, Request, Tmpfs};
 
 /// What the list is made from.
 pub struct Inputs<'a> {
@@ -28,8 +28,8 @@ pub struct Inputs<'a> {
     pub identity: &'a Identity,
     /// What `~` stands for.
     pub home: &'a Path,
-    /// The data directory, which volumes lie below.
-    pub data: &'a Path,
+    /// Volumes on disk.
+    pub volumes: &'a Volumes,
     /// This machine, if it is the image.
     pub host: Option<&'a HostTree>,
 }
@@ -59,10 +59,16 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Mounts, Failure> {
     all.list.extend(system(inputs.policy, inputs.identity));
     let mut placed = policy_tmpfs(inputs);
     image_volumes(inputs, &mut placed, &mut all.rules)?;
+    for volume in &inputs.volumes.used {
+        all.rules
+            .push(rule(&volume.destination, access(volume.read_only)));
+        placed.push(volumes::mount(volume, inputs.identity));
+    }
     for mount in &inputs.request.mounts {
-        let (made, access) = asked(mount, inputs, &mut all.create)?;
-        all.rules.push(rule(mount.destination(), access));
-        placed.push(made);
+        if let Some((made, access)) = asked(mount, inputs, &mut all.create)? {
+            all.rules.push(rule(mount.destination(), access));
+            placed.push(made);
+        }
     }
     // A stable sort: what lies inside something else is mounted after it, whatever the order on the line.
     placed.sort_by_key(|mount| mount.destination().components().count());
@@ -76,7 +82,8 @@ fn policy_tmpfs(inputs: &Inputs<'_>) -> Vec<SpecMount> {
     for tmpfs in &inputs.policy.filesystem.tmpfs {
         let home = tmpfs.path == "~" || Path::new(&tmpfs.path) == inputs.home;
         let destination = expand(&tmpfs.path, inputs.home);
-        if taken(inputs.request, &destination) || (home && !may_cover(&destination)) {
+        let taken = taken(inputs.request, &destination) || inputs.volumes.takes(&destination);
+        if taken || (home && !may_cover(&destination)) {
             continue;
         }
         let mut options = words(&["nosuid", "nodev", "tmpcopyup"]);
@@ -98,70 +105,53 @@ fn policy_tmpfs(inputs: &Inputs<'_>) -> Vec<SpecMount> {
     mounts
 }
 
-/// What the image declares as volumes: memory that starts with what the image has there.
+/// What the image declares as volumes and is not on disk: memory that starts with what the image has there.
 fn image_volumes(
     inputs: &Inputs<'_>,
     placed: &mut Vec<SpecMount>,
     rules: &mut Vec<PathRule>,
 ) -> Result<(), Failure> {
-    for volume in &inputs.config.volumes {
-        let destination = sandbox_path("the image's VOLUME", volume.as_ref())?;
-        let belongs_to_sandbox = ["/", "/proc", "/dev", "/sys"]
+    for destination in volumes::declared(inputs.request, inputs.config)? {
+        let there = placed
             .iter()
-            .any(|path| destination == Path::new(path));
-        if belongs_to_sandbox || destination.starts_with("/proc") {
-            let shown = destination.display();
-            return Err(Failure::new(
-                format!("the image declares a VOLUME on {shown}, which belongs to the sandbox"),
-                "an image without it",
-            ));
-        }
-        // Two spellings of one place are one volume.
-        if !taken(inputs.request, &destination)
-            && placed
-                .iter()
-                .all(|mount| mount.destination() != &destination)
-        {
+            .any(|mount| mount.destination() == &destination);
+        if !there && !inputs.volumes.takes(&destination) {
             rules.push(rule(&destination, Access::WriteExec));
-            placed.push(anonymous(inputs, &destination));
+            placed.push(in_memory(inputs, &destination));
         }
     }
     Ok(())
 }
 
-/// What was asked for on the line, and what Landlock grants there.
+/// What was asked for on the line, and what Landlock grants there; none for a volume.
 fn asked(
     mount: &Mount,
     inputs: &Inputs<'_>,
     create: &mut Vec<PathBuf>,
-) -> Result<(SpecMount, Access), Failure> {
-    let access = |read_only: bool| {
-        if read_only {
-            Access::ReadExec
-        } else {
-            Access::WriteExec
-        }
-    };
-    Ok(match mount {
+) -> Result<Option<(SpecMount, Access)>, Failure> {
+    Ok(Some(match mount {
         Mount::Bind(wanted) => (
             bind(wanted, inputs.identity, create)?,
             access(wanted.read_only),
         ),
-        Mount::Volume(wanted) => {
-            let source = Volumes::new(inputs.data).mountpoint(&wanted.name);
-            let made = super::volumes::mount(wanted, source, inputs.identity);
-            (made, access(wanted.read_only))
-        }
+        Mount::Volume(_) => return Ok(None),
         Mount::Tmpfs(wanted) => (tmpfs(wanted, inputs), access(wanted.read_only)),
-        Mount::Anonymous(destination) => (anonymous(inputs, destination), access(false)),
         Mount::Device {
             source,
             destination,
         } => (device(source, destination)?, Access::WriteFiles),
-    })
+    }))
 }
 
-fn anonymous(inputs: &Inputs<'_>, destination: &Path) -> SpecMount {
+fn access(read_only: bool) -> Access {
+    if read_only {
+        Access::ReadExec
+    } else {
+        Access::WriteExec
+    }
+}
+
+fn in_memory(inputs: &Inputs<'_>, destination: &Path) -> SpecMount {
     let mut options = words(&["nosuid", "nodev", "tmpcopyup", "mode=0755"]);
     options.push(format!("size={}", inputs.policy.filesystem.scratch_size));
     own(&mut options, inputs.identity);

@@ -440,11 +440,6 @@ fn bind(mount: &Mount) -> Result<&Bind, Failure> {
             "has no mounts",
             same,
         )),
-        Mount::Anonymous(path) => Err(cannot(
-            &format!("a volume on {}", path.display()),
-            "has no mounts",
-            same,
-        )),
         Mount::Device { source, .. } => Err(cannot(
             &format!("--device {}", source.display()),
             "shows null, zero, full, random and urandom alone",

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use palisade_rootfs::volumes::{Volume, Volumes};
-use palisade_shim::state::Registry;
+use palisade_rootfs::volumes::{ANONYMOUS, Volume, Volumes};
+use palisade_shim::state::{Config, Known, Registry};
 use serde_json::{Value, json};
 
 use crate::caller::Caller;
@@ -16,7 +16,7 @@ use crate::format::{self, Filters, Key, Listing, Row, Takes};
 use crate::verb::print;
 use crate::{confirm, data};
 
-pub use take::take;
+pub use take::{forget, make, take};
 
 /// How `volume ls` prints.
 const LISTING: Listing = Listing {
@@ -42,7 +42,8 @@ const FILTERS: [Key; 4] = [
 ];
 
 /// Filters of `volume prune`.
-const PRUNE_FILTERS: [Key; 2] = [
+const PRUNE_FILTERS: [Key; 3] = [
+    Key::new("all", Takes::Truth),
     Key::new("label", Takes::Label),
     Key::new("label!", Takes::Label),
 ];
@@ -130,14 +131,10 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("prune")
-                .about("Remove every volume that no sandbox has")
-                .arg(
-                    switch("all", 'a').help(
-                        "Accepted for docker's sake: volumes with names are removed in any case",
-                    ),
-                )
+                .about("Remove the volumes without a name of their own that no sandbox has")
+                .arg(switch("all", 'a').help("Also those that were given a name"))
                 .arg(switch("force", 'f').help("Do not ask"))
-                .arg(filter().help("label= or label!=")),
+                .arg(filter().help("all=, label= or label!=")),
         )
 }
 
@@ -197,9 +194,11 @@ impl Place {
             }
             labels.insert(name.to_owned(), value.to_owned());
         }
-        let name = match matches.get_one::<String>("VOLUME") {
-            Some(name) => name.clone(),
-            None => crate::run::fresh_id()?,
+        let name = if let Some(name) = matches.get_one::<String>("VOLUME") {
+            name.clone()
+        } else {
+            labels.insert(ANONYMOUS.to_owned(), String::new());
+            crate::run::fresh_id()?
         };
         let volume = self
             .volumes
@@ -214,6 +213,8 @@ impl Place {
         let used = self.used()?;
         let links = |volume: &Volume| used.iter().filter(|(_, name)| *name == volume.name).count();
         let mut volumes = self.volumes.list().map_err(|error| failed(&error))?;
+        volumes.extend(self.passing()?);
+        volumes.sort_by(|one, other| one.name.cmp(&other.name));
         volumes.retain(|volume| {
             filters.finds("name", &volume.name)
                 && filters.is("driver", "local")
@@ -249,7 +250,10 @@ impl Place {
     fn inspect(&self, matches: &ArgMatches) -> Result<u8, Failure> {
         let mut values = Vec::new();
         for name in words(matches, "VOLUME") {
-            let volume = self.volumes.find(&name).map_err(|error| failed(&error))?;
+            let mut volume = self.volumes.find(&name).map_err(|error| failed(&error))?;
+            if volume.is_none() {
+                volume = self.passing()?.into_iter().find(|one| one.name == name);
+            }
             let volume = volume.ok_or_else(|| {
                 Failure::new(format!("there is no volume {name}"), "palisade volume ls")
             })?;
@@ -289,7 +293,15 @@ impl Place {
 
     fn prune(&self, matches: &ArgMatches) -> Result<u8, Failure> {
         let filters = Filters::parse(words(matches, "filter"), &PRUNE_FILTERS)?;
-        let question = "This removes every volume that no sandbox has, with all its files.";
+        let all = matches.get_flag("all")
+            || filters
+                .values("all")
+                .any(|value| format::truth(value) == Some(true));
+        let question = if all {
+            "This removes every volume that no sandbox has, with all its files."
+        } else {
+            "This removes every volume without a name of its own that no sandbox has, with all its files."
+        };
         if !matches.get_flag("force") && !confirm::ask(question, "palisade volume prune --force")? {
             return Ok(0);
         }
@@ -298,7 +310,10 @@ impl Place {
         let mut bytes = 0;
         for volume in self.volumes.list().map_err(|error| failed(&error))? {
             let labels = |name: &str| volume.labels.get(name).map(String::as_str);
-            if used.iter().any(|(_, name)| *name == volume.name) || !filters.labels(labels) {
+            if used.iter().any(|(_, name)| *name == volume.name)
+                || !(all || volume.labels.contains_key(ANONYMOUS))
+                || !filters.labels(labels)
+            {
                 continue;
             }
             let size = self.volumes.size(&volume.name).unwrap_or(0);
@@ -325,21 +340,29 @@ impl Place {
         Ok(0)
     }
 
+    /// The volumes that lie in the directories of sandboxes, with which they go.
+    fn passing(&self) -> Result<Vec<Volume>, Failure> {
+        let mut all = Vec::new();
+        for known in sandboxes(&self.registry)? {
+            let own = known.entry.directory;
+            let created = known.config.created;
+            let mounts = known.config.mounts.into_iter();
+            all.extend(mounts.filter_map(|mount| {
+                let mountpoint = PathBuf::from(&mount.source);
+                (mount.anonymous && mountpoint.starts_with(&own)).then_some(Volume {
+                    name: mount.name?,
+                    created,
+                    labels: BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]),
+                    mountpoint,
+                })
+            }));
+        }
+        Ok(all)
+    }
+
     /// Which sandbox, running or not, has which volume.
     fn used(&self) -> Result<Vec<(String, String)>, Failure> {
-        let listing = self
-            .registry
-            .list()
-            .map_err(|error| Failure::new(error.to_string(), "palisade ps -a"))?;
-        // A sandbox that cannot be read may have any of them.
-        if let Some(problem) = listing.problems.first() {
-            return Err(Failure::new(
-                format!("cannot tell which volumes are in use: {problem}"),
-                "palisade ps -a",
-            ));
-        }
-        Ok(listing
-            .sandboxes
+        Ok(sandboxes(&self.registry)?
             .into_iter()
             .flat_map(|known| {
                 let name = known.config.name;
@@ -348,6 +371,50 @@ impl Place {
             })
             .collect())
     }
+}
+
+/// All sandboxes.
+fn sandboxes(registry: &Registry) -> Result<Vec<Known>, Failure> {
+    let listing = registry
+        .list()
+        .map_err(|error| Failure::new(error.to_string(), "palisade ps -a"))?;
+    // A sandbox that cannot be read may have any of the volumes.
+    match listing.problems.first() {
+        Some(problem) => Err(Failure::new(
+            format!("cannot tell which volumes are in use: {problem}"),
+            "palisade ps -a",
+        )),
+        None => Ok(listing.sandboxes),
+    }
+}
+
+/// Removes the volumes that were made for a sandbox that is gone, but for those that another one has too.
+pub fn remove_of(registry: &Registry, config: &Config) -> Result<(), Failure> {
+    let place = Place {
+        volumes: Volumes::new(registry.data()),
+        registry: registry.clone(),
+    };
+    let own: Vec<&String> = config
+        .mounts
+        .iter()
+        .filter(|mount| mount.anonymous)
+        .filter_map(|mount| mount.name.as_ref())
+        .collect();
+    if own.is_empty() {
+        return Ok(());
+    }
+    let used = place.used()?;
+    for name in own {
+        if used.iter().any(|(_, other)| other == name) {
+            continue;
+        }
+        match place.volumes.remove(name) {
+            // It went with the sandbox's directory, or somebody has just taken or removed it.
+            Ok(()) | Err(palisade_rootfs::Error::Volume { .. }) => {}
+            Err(error) => return Err(failed(&error).with_code(1)),
+        }
+    }
+    Ok(())
 }
 
 /// A volume as docker shows it.

@@ -1,6 +1,7 @@
 //! Sandboxes that live on: made, found, logged, watched, stopped and removed, with nobody's daemon.
 
 mod crash;
+mod generate;
 mod health;
 mod life;
 mod logs;

@@ -107,7 +107,7 @@ fn a_volume_that_a_sandbox_uses_stays() {
     );
     prints(
         &rig,
-        &["prune", "-f"],
+        &["prune", "-a", "-f"],
         "Deleted Volumes:\nidle\n\nTotal reclaimed space: 0B\n",
     );
     drop(user.stdin.take());
@@ -145,7 +145,7 @@ fn a_volume_of_a_sandbox_that_has_a_record_stays_until_that_is_removed() {
         describe(&output)
     );
     prints(&rig, &["ls", "-q", "-f", "dangling=false"], "held\n");
-    prints(&rig, &["prune", "-f"], "Total reclaimed space: 0B\n");
+    prints(&rig, &["prune", "-af"], "Total reclaimed space: 0B\n");
     palisade(&["start", "holder"]);
     palisade(&["wait", "holder"]);
     palisade(&["rm", "holder"]);

@@ -1,4 +1,4 @@
-//! Named volumes: directories that outlive the sandboxes that use them.
+//! Volumes: directories that outlive the sandboxes that use them, and those that go with one.
 //!
 //! ```text
 //! volumes/<name>/_data        what a sandbox sees; owner and mode are the volume's own
@@ -39,6 +39,9 @@ const PART: &str = "part";
 /// Bytes of a name: what a file name may have, and room for a prefix.
 const LONGEST_NAME: usize = 200;
 
+/// docker's label of a volume that was given no name: `volume prune` removes it where no sandbox has it.
+pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
 /// The volumes below one data directory.
 #[derive(Clone, Debug)]
 pub struct Volumes {
@@ -52,7 +55,7 @@ pub struct Volume {
     pub name: String,
     /// When it was made.
     pub created: SystemTime,
-    /// Labels of `volume create --label`.
+    /// Labels of `volume create --label`, and [`ANONYMOUS`].
     pub labels: BTreeMap<String, String>,
     /// What sandboxes see, on the host.
     pub mountpoint: PathBuf,
@@ -288,13 +291,18 @@ pub fn usage(path: &Path) -> Result<u64> {
     copy::size(path).map_err(|e| Error::io("measure", path, e))
 }
 
-/// Fills a directory that nobody else knows of, as [`Volumes::take`] fills a volume: `directory/_data` is what a sandbox sees.
+/// What the sandbox sees of a volume that lies in a directory of its own (see [`private`]).
+pub fn data_of(directory: &Path) -> PathBuf {
+    directory.join(DATA)
+}
+
+/// Makes a volume that goes with its sandbox, in a directory that nobody else knows of: [`data_of`] it is what the sandbox sees.
 ///
 /// # Errors
 /// What could not be made or copied.
 pub fn private(directory: &Path, content: &Content<'_>) -> Result<Vec<String>> {
     make(directory, 0o700)?;
-    let data = directory.join(DATA);
+    let data = data_of(directory);
     if !data.exists() {
         make(&data, 0o755)?;
     }

@@ -23,6 +23,10 @@ pub struct Config {
     pub image: Image,
     /// The whole command line that is executed, as text; empty where PID 1 alone keeps the sandbox.
     pub args: Vec<String>,
+    /// The words of the command line that made it, from `run` or `create` on; empty where one of them is no text.
+    pub typed: Vec<String>,
+    /// The directory that command line was typed in; empty where that is no text.
+    pub made_in: String,
     /// What of [`args`](Self::args) is docker's `Entrypoint`; the rest is its `Cmd`.
     pub entrypoint: usize,
     /// The command's environment, as `NAME=value`.
@@ -39,7 +43,7 @@ pub struct Config {
     pub interactive: bool,
     /// The image's labels and those of `--label`.
     pub labels: BTreeMap<String, String>,
-    /// `-v`, `--mount` and `--tmpfs`, in their order.
+    /// `-v`, `--mount` and `--tmpfs`, the volumes last, those that the image declares at the end.
     pub mounts: Vec<Mount>,
     /// `none` or `host`.
     pub network: String,
@@ -98,6 +102,8 @@ pub struct Mount {
     pub destination: String,
     /// Whether it can be written.
     pub writable: bool,
+    /// Whether it is a volume that was made for this sandbox.
+    pub anonymous: bool,
 }
 
 /// Limits as docker's `HostConfig` has them; zero for none.
@@ -186,6 +192,8 @@ impl Default for Config {
             created: SystemTime::UNIX_EPOCH,
             image: Image::default(),
             args: Vec::new(),
+            typed: Vec::new(),
+            made_in: String::new(),
             entrypoint: 0,
             env: Vec::new(),
             user: String::new(),

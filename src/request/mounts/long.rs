@@ -75,10 +75,10 @@ pub(super) fn mount(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
             owner: (None, None),
         })),
         ("tmpfs", Some(_)) => Err(wrong("a tmpfs has no src")),
-        (_, None) if !read_only => Ok(Mount::Anonymous(destination)),
-        (_, None) => Err(wrong("src is missing: nothing could ever write to it")),
-        (_, Some(name)) => Ok(Mount::Volume(Volume {
-            name: volume_name("--mount", &name, &destination.to_string_lossy())?,
+        (_, name) => Ok(Mount::Volume(Volume {
+            name: name
+                .map(|name| volume_name("--mount", &name, &destination.to_string_lossy()))
+                .transpose()?,
             destination,
             read_only,
             copy: long.copy,

@@ -22,10 +22,8 @@ pub enum Mount {
     Bind(Bind),
     /// An empty file system in memory.
     Tmpfs(Tmpfs),
-    /// A named volume.
+    /// A volume, with a name or without.
     Volume(Volume),
-    /// An anonymous volume: memory that starts with what the image has there.
-    Anonymous(PathBuf),
     /// A host device.
     Device {
         /// On the host.
@@ -50,11 +48,11 @@ pub struct Bind {
     pub create: bool,
 }
 
-/// A named volume.
+/// A volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// Its name.
-    pub name: String,
+    /// Its name; none for one that is made for this sandbox.
+    pub name: Option<String>,
     /// Inside.
     pub destination: PathBuf,
     /// Cannot be changed from inside.
@@ -89,7 +87,7 @@ impl Mount {
             Self::Bind(bind) => &bind.destination,
             Self::Volume(volume) => &volume.destination,
             Self::Tmpfs(tmpfs) => &tmpfs.destination,
-            Self::Anonymous(destination) | Self::Device { destination, .. } => destination,
+            Self::Device { destination, .. } => destination,
         }
     }
 }

@@ -37,7 +37,7 @@ fn relative_sources_are_relative_to_the_callers_directory() {
 fn a_name_without_a_slash_is_a_named_volume() {
     let named = |read_only, copy| {
         Mount::Volume(Volume {
-            name: "ws".into(),
+            name: Some("ws".into()),
             destination: "/w".into(),
             read_only,
             copy,
@@ -60,7 +60,6 @@ fn a_name_without_a_slash_is_a_named_volume() {
     for odd in [
         "type=volume,src=ws,dst=/w,volume-opt=type=nfs",
         "type=volume,src=./ws,dst=/w",
-        "dst=/w,ro",
     ] {
         assert!(long(odd).is_err(), "{odd}");
     }
@@ -73,15 +72,28 @@ fn a_name_without_a_slash_is_a_named_volume() {
     assert!(volume("ws:/w:rx", &caller()).is_err());
 }
 
+fn nameless(destination: &str, read_only: bool) -> Mount {
+    Mount::Volume(Volume {
+        name: None,
+        destination: destination.into(),
+        read_only,
+        copy: true,
+    })
+}
+
 #[test]
 fn a_place_alone_is_an_anonymous_volume() {
     assert_eq!(
+        mount("dst=/data,ro", &caller()).unwrap(),
+        nameless("/data", true)
+    );
+    assert_eq!(
         volume("/data", &caller()).unwrap(),
-        Mount::Anonymous("/data".into())
+        nameless("/data", false)
     );
     assert_eq!(
         mount("dst=/data", &caller()).unwrap(),
-        Mount::Anonymous("/data".into())
+        nameless("/data", false)
     );
 }
 

@@ -9,7 +9,14 @@ pub(super) fn volume(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
     let example = "-v ./dir:/workspace or -v /dir:/workspace:ro";
     let parts: Vec<&str> = typed.split(':').collect();
     let (source, destination, modes) = match parts[..] {
-        [destination] => return Ok(Mount::Anonymous(target(option, destination)?)),
+        [destination] => {
+            return Ok(Mount::Volume(Volume {
+                name: None,
+                destination: target(option, destination)?,
+                read_only: false,
+                copy: true,
+            }));
+        }
         [source, destination] => (source, destination, ""),
         [source, destination, modes] => (source, destination, modes),
         _ => {
@@ -49,8 +56,8 @@ pub(super) fn volume(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
             "bind" => bind.recursive = false,
             mode => {
                 return Err(Failure::new(
-                    format!("{option} {typed}: unknown mode `{mode}`"),
-                    example,
+                    format!("{option} {typed}: there is no mode `{mode}` of a directory"),
+                    "ro, rw, bind or rbind, after the second colon; what docker knows of labels and caching is accepted",
                 ));
             }
         }
@@ -61,7 +68,7 @@ pub(super) fn volume(typed: &str, caller: &Caller) -> Result<Mount, Failure> {
 /// A source without a slash is the name of a volume.
 fn named(typed: &str, name: &str, destination: &str, modes: &str) -> Result<Mount, Failure> {
     let mut volume = Volume {
-        name: volume_name("--volume", name, destination)?,
+        name: Some(volume_name("--volume", name, destination)?),
         destination: target("--volume", destination)?,
         read_only: false,
         copy: true,
@@ -73,8 +80,8 @@ fn named(typed: &str, name: &str, destination: &str, modes: &str) -> Result<Moun
             "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "default" => {}
             mode => {
                 return Err(Failure::new(
-                    format!("--volume {typed}: unknown mode `{mode}`"),
-                    "-v name:/workspace, -v name:/workspace:ro or -v name:/workspace:nocopy",
+                    format!("--volume {typed}: there is no mode `{mode}` of a volume"),
+                    "ro, rw or nocopy, after the second colon",
                 ));
             }
         }
