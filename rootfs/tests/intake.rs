@@ -8,11 +8,12 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Barrier, Mutex};
 
 use palisade_rootfs::{
-    Descriptor, Digest, Error, Name, Ownership, Platform, Reference, Store, Taken, manifest,
+    Descriptor, Digest, Error, Name, Open, Ownership, Platform, Reference, Store, Taken, manifest,
 };
 use serde_json::{Value, json};
 use support::{Tar, gzip, names};
@@ -272,20 +273,106 @@ fn a_layer_that_is_not_what_the_configuration_says_is_neither_kept_nor_unpacked(
     assert!(!incoming.has(0));
 }
 
+/// Two layers, the upper of which links to a file of the lower one.
+fn linked() -> Packed {
+    Packed::new(&[
+        Tar::default().file("a", "x").end(),
+        Tar::default().hardlink("b", "a").end(),
+    ])
+}
+
 #[test]
 fn a_layer_that_needs_those_beneath_is_kept_packed_and_unpacked_later() {
     let scene = Scene::new();
-    let image = Packed::new(&[
-        Tar::default().file("a", "x").end(),
-        Tar::default().hardlink("b", "a").end(),
-    ]);
-    scene.take(&image, "linked");
-    assert_eq!(names(&scene.path("store/layers")).len(), 1);
+    let image = linked();
+    let store = scene.store();
+    let intake = store.intake().unwrap();
+    let incoming = intake
+        .image(&image.descriptor, &image.manifest, &image.config)
+        .unwrap();
+    let take = |i: usize| {
+        incoming
+            .layer(i, Ownership::Caller, &mut |at| {
+                Ok(Box::new(from(&image.layers[i], at)))
+            })
+            .unwrap();
+    };
+    take(1);
+    assert!(names(&scene.path("store/layers")).is_empty());
     assert_eq!(
         fs::read(scene.blob(Digest::of(&image.layers[1]))).unwrap(),
         image.layers[1]
     );
-    let found = resolve(&scene.store(), "linked").unwrap();
+    take(0);
+    let name = Name::parse("linked").unwrap();
+    incoming.publish(None, &[name]).unwrap();
+    let found = resolve(&store, "linked").unwrap();
+    assert_eq!(fs::read(found.layers[1].path.join("b")).unwrap(), b"x");
+}
+
+/// Says that it is read, or has been, or waits to be told.
+struct Watched<'a> {
+    rest: &'a [u8],
+    at_first: Option<Box<dyn FnOnce() + 'a>>,
+    at_last: Option<Box<dyn FnOnce() + 'a>>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if let Some(first) = self.at_first.take() {
+            first();
+        }
+        let count = self.rest.read(out)?;
+        if self.rest.is_empty()
+            && let Some(last) = self.at_last.take()
+        {
+            last();
+        }
+        Ok(count)
+    }
+}
+
+#[test]
+fn a_layer_waits_for_those_beneath_that_are_still_arriving() {
+    let scene = Scene::new();
+    let image = linked();
+    let store = scene.store();
+    let intake = store.intake().unwrap();
+    let incoming = intake
+        .image(&image.descriptor, &image.manifest, &image.config)
+        .unwrap();
+    let (begun, has_begun) = channel();
+    let (read, was_read) = channel();
+    let was_read = Mutex::new(was_read);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let open: &mut Open<'_> = &mut |_| {
+                Ok(Box::new(Watched {
+                    rest: &image.layers[0],
+                    at_first: Some(Box::new(|| {
+                        begun.send(()).unwrap();
+                        was_read.lock().unwrap().recv().unwrap();
+                    })),
+                    at_last: None,
+                }))
+            };
+            incoming.layer(0, Ownership::Caller, open).unwrap();
+        });
+        has_begun.recv().unwrap();
+        let open: &mut Open<'_> = &mut |_| {
+            Ok(Box::new(Watched {
+                rest: &image.layers[1],
+                at_first: None,
+                at_last: Some(Box::new(|| read.send(()).unwrap())),
+            }))
+        };
+        incoming.layer(1, Ownership::Caller, open).unwrap();
+    });
+    assert_eq!(names(&scene.path("store/layers")).len(), 2);
+    incoming
+        .publish(None, &[Name::parse("linked").unwrap()])
+        .unwrap();
+    let found = resolve(&store, "linked").unwrap();
     assert_eq!(fs::read(found.layers[1].path.join("b")).unwrap(), b"x");
 }
 

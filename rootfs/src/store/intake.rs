@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use super::layers::Layers;
 use super::layout::{Entry, Layout, name_entry, with_source};
 use super::lock::{Lock, flock};
+use super::stack::Stack;
 use super::{Ownership, Store};
 use crate::config;
 use crate::digest::Digest;
@@ -56,6 +57,7 @@ pub struct Incoming<'a> {
     descriptor: Descriptor,
     manifest: Manifest,
     layers: Vec<SourceLayer>,
+    stack: Stack,
 }
 
 impl Store {
@@ -105,7 +107,9 @@ impl Intake<'_> {
     /// Those of the source, [`Error::DigestMismatch`] and [`Error::SizeMismatch`] for other content than was promised, of which nothing
     /// is kept; [`Error::Io`].
     pub fn blob(&self, digest: Digest, size: u64, open: &mut Open<'_>) -> Result<Taken> {
-        self.take(digest, size, open, |arriving| arriving.drain(digest))
+        self.take(digest, size, open, &|| {}, |arriving| {
+            arriving.drain(digest)
+        })
     }
 
     /// Takes in the documents of an image: its manifest, found in a registry or archive under `descriptor`, and its configuration.
@@ -144,6 +148,7 @@ impl Intake<'_> {
             intake: self,
             descriptor: descriptor.clone(),
             manifest: parsed,
+            stack: Stack::new(layers.len()),
             layers,
         })
     }
@@ -185,18 +190,14 @@ impl Intake<'_> {
         digest: Digest,
         size: u64,
         open: &mut Open<'_>,
+        waiting: &dyn Fn(),
         consume: impl FnOnce(&mut Arriving<'_, '_>) -> Result<()>,
     ) -> Result<Taken> {
         if self.has(digest, size) {
             return Ok(Taken::Present);
         }
         let name = digest.hex();
-        let lock = Lock::take(
-            &self.fd,
-            &self.partial,
-            &name,
-            FlockOperation::LockExclusive,
-        )?;
+        let lock = Lock::wait(&self.fd, &self.partial, &name, waiting)?;
         if self.has(digest, size) {
             lock.remove(&self.fd);
             return Ok(Taken::Present);
@@ -272,8 +273,8 @@ impl Incoming<'_> {
         self.intake.has(layer.digest, layer.size)
     }
 
-    /// Takes in the blob of a layer and unpacks it while it arrives, unless it is unpacked already or can only be unpacked above the layers beneath
-    /// it: [`Store::resolve`] does that later, from the blob.
+    /// Takes in the blob of a layer and unpacks it while it arrives, unless it is unpacked already. One that refers to the layers beneath it waits for
+    /// those that are on their way, begun before it; what cannot be unpacked now, [`Store::resolve`] unpacks later, from the blob.
     ///
     /// # Errors
     /// As [`Intake::blob`], and those of unpacking: [`Error::Layer`], [`Error::Limit`].
@@ -282,14 +283,18 @@ impl Incoming<'_> {
         let packed = &self.manifest.layers[layer];
         let dir = store.made(ownership.directory())?;
         let unpacked = Layers::new(dir, store.made("sizes")?, ownership, store.limits)?;
-        self.intake
-            .take(packed.digest, packed.size, open, |arriving| {
+        let work = self.stack.begin(layer);
+        let waiting = || work.waits();
+        let taken = self
+            .intake
+            .take(packed.digest, packed.size, open, &waiting, |arriving| {
+                work.goes_on();
                 let blob = Blob {
                     source: Box::new(&mut *arriving),
                     length: packed.size,
                     digest: Some(packed.digest),
                 };
-                let needs_lower = match unpacked.arrive(&self.layers, layer, blob) {
+                let needs_lower = match unpacked.arrive(&self.layers, &work, blob) {
                     Ok(None) => false,
                     Ok(Some(blob)) => return Bytes::new(blob).finish(),
                     Err(Failure::NeedsLower) => true,
@@ -299,7 +304,13 @@ impl Incoming<'_> {
                     arriving.drain(packed.digest)?;
                 }
                 Ok(())
-            })
+            })?;
+        if taken == Taken::Present
+            && let Some(path) = unpacked.path(&self.layers, layer)
+        {
+            work.done(path);
+        }
+        Ok(taken)
     }
 
     /// As [`Intake::publish`].

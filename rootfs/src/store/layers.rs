@@ -11,10 +11,10 @@ use rustix::io::Errno;
 
 use super::hold::Hold;
 use super::lock::Lock;
+use super::stack::{Stack, Work};
 use super::{Ownership, open_own, record};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::merged::Merged;
 use crate::source::{Place, SourceLayer};
 use crate::unpack::{self, Beneath, Blob, Failure, How, Limits, remove};
 
@@ -109,7 +109,8 @@ impl Layers {
             .map(|name| self.dir.join(name))
     }
 
-    /// Unpacks what is missing, from the bottom up: two threads to a layer, so half as many layers at a time as there are processors.
+    /// Unpacks what is missing, from the bottom up. There are two threads to a layer, but seldom do both have something to do: of
+    /// one more layer than there are pairs of processors, some thread always has.
     fn unpack_all(
         &self,
         place: &Place,
@@ -119,17 +120,26 @@ impl Layers {
     ) -> Result<()> {
         let missing: Vec<usize> = (0..layers.len()).filter(|&i| done[i].is_none()).collect();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = (processors / 2).clamp(1, missing.len());
+        let workers = (processors / 2 + 1).min(missing.len());
         let shared = Mutex::new(done);
         let next = AtomicUsize::new(0);
         let failed: Mutex<Option<Error>> = Mutex::new(None);
         let waiting: Mutex<BTreeSet<usize>> = Mutex::default();
+        let stack = Stack::new(layers.len());
+        for (i, path) in lock(&shared).iter().enumerate() {
+            if let Some(path) = path {
+                stack.is_at(i, path.clone());
+            }
+        }
         let attempt = |i: usize| -> Result<bool> {
-            let lower: Option<Vec<PathBuf>> = lock(&shared)[..i].iter().cloned().collect();
             let layer = &layers[i];
             let open = || layer.open(place);
-            match self.unpack(layer.diff_id, &names[i], lower.as_deref(), open) {
-                Ok(path) => lock(&shared)[i] = Some(path),
+            let work = stack.begin(i);
+            match self.unpack(layer.diff_id, &names[i], &work, open) {
+                Ok(path) => {
+                    work.done(path.clone());
+                    lock(&shared)[i] = Some(path);
+                }
                 Err(Failure::NeedsLower) => return Ok(false),
                 Err(Failure::Error(error)) => return Err(error),
             }
@@ -154,8 +164,8 @@ impl Layers {
         if let Some(error) = lock(&failed).take() {
             return Err(error);
         }
-        // Those that refer to layers beneath come last, in order: no lock was held while they waited, so two processes
-        // that unpack the same layers in different orders cannot wait for each other.
+        // Those that refer to layers which another process unpacks come last, in order: no lock was held while they waited, so two
+        // processes that unpack the same layers in different orders cannot wait for each other.
         for i in std::mem::take(&mut *lock(&waiting)) {
             attempt(i)?;
         }
@@ -164,14 +174,14 @@ impl Layers {
 
     /// Unpacks one of an image's layers while its blob arrives. The blob comes back if the layer is there already.
     ///
-    /// A layer that refers to those beneath it can only be unpacked above them: that is a [`Failure::NeedsLower`].
+    /// A layer that refers to those beneath it waits for them, if they are being unpacked as well; else that is a [`Failure::NeedsLower`].
     pub(crate) fn arrive<'a>(
         &self,
         layers: &[SourceLayer],
-        i: usize,
+        work: &Work<'_>,
         blob: Blob<'a>,
     ) -> Result<Option<Blob<'a>>, Failure> {
-        let lower: Option<&[PathBuf]> = (i == 0).then_some(&[]);
+        let i = work.layer();
         let mut blob = Some(blob);
         let open = || {
             blob.take().ok_or_else(|| Error::NotAnImage {
@@ -180,8 +190,14 @@ impl Layers {
                 reason: "it was asked for twice".to_owned(),
             })
         };
-        self.unpack(layers[i].diff_id, &names(layers)[i], lower, open)?;
+        let path = self.unpack(layers[i].diff_id, &names(layers)[i], work, open)?;
+        work.done(path);
         Ok(blob)
+    }
+
+    /// Where a layer of an image lies, if it is unpacked.
+    pub(crate) fn path(&self, layers: &[SourceLayer], i: usize) -> Option<PathBuf> {
+        self.find(&names(layers)[i])
     }
 
     /// Unpacks one layer, unless another process has done so by the time it is this one's turn.
@@ -189,10 +205,11 @@ impl Layers {
         &self,
         diff_id: Digest,
         names: &Names,
-        lower: Option<&[PathBuf]>,
+        work: &Work<'_>,
         open: impl FnOnce() -> Result<Blob<'a>>,
     ) -> Result<PathBuf, Failure> {
-        let lock = self.lock(&names.shared, FlockOperation::LockExclusive)?;
+        let lock = Lock::wait(&self.fd, &self.dir, &names.shared, || work.waits())?;
+        work.goes_on();
         if let Some(path) = self.find(names) {
             lock.remove(&self.fd);
             return Ok(path);
@@ -201,7 +218,7 @@ impl Layers {
         let at = |doing| move |e: Errno| Error::io(doing, &self.dir, e);
         remove::tree(self.fd.as_fd(), part.as_bytes())
             .map_err(at("remove a layer left half unpacked in"))?;
-        let result = self.fill(diff_id, open, lower, &part).and_then(|unpacked| {
+        let result = self.fill(diff_id, open, work, &part).and_then(|unpacked| {
             let name = if unpacked.used_beneath {
                 &names.above
             } else {
@@ -229,7 +246,7 @@ impl Layers {
         &self,
         diff_id: Digest,
         open: impl FnOnce() -> Result<Blob<'a>>,
-        lower: Option<&[PathBuf]>,
+        work: &Work<'_>,
         part: &str,
     ) -> Result<unpack::Unpacked, Failure> {
         let path = self.dir.join(part);
@@ -245,14 +262,11 @@ impl Layers {
         rustix::fs::fchmod(&root, mode).map_err(at("set the mode of"))?;
         // A default ACL of the store's directory would change the mode of every file.
         let _ = rustix::fs::fremovexattr(&root, "system.posix_acl_default");
-        let merged = lower
-            .filter(|lower| !lower.is_empty())
-            .map(Merged::open)
-            .transpose()?;
-        let beneath = match (lower, &merged) {
-            (None, _) => Beneath::NotReady,
-            (Some(_), None) => Beneath::Nothing,
-            (Some(_), Some(merged)) => Beneath::Layers(merged),
+        let below = work.below();
+        let beneath = if below.is_empty() {
+            Beneath::Nothing
+        } else {
+            Beneath::Layers(&below)
         };
         let how = How {
             ownership: self.ownership,

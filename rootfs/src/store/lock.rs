@@ -23,13 +23,35 @@ impl Lock {
         name: &str,
         how: FlockOperation,
     ) -> Result<Self> {
+        Self::acquire(dir, path, name, |fd| flock(fd, how))
+    }
+
+    /// Takes the lock for oneself, however long that takes; `waiting` is called if it does not come at once.
+    pub(crate) fn wait(dir: &OwnedFd, path: &Path, name: &str, waiting: impl Fn()) -> Result<Self> {
+        Self::acquire(dir, path, name, |fd| {
+            match flock(fd, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => {
+                    waiting();
+                    flock(fd, FlockOperation::LockExclusive)
+                }
+                result => result,
+            }
+        })
+    }
+
+    fn acquire(
+        dir: &OwnedFd,
+        path: &Path,
+        name: &str,
+        flock: impl Fn(&OwnedFd) -> rustix::io::Result<()>,
+    ) -> Result<Self> {
         let file = format!(".{name}.lock");
         let fail = |e: Errno| Error::io("take the lock", &path.join(&file), e);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
             let fd =
                 rustix::fs::openat(dir, &file, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
-            flock(&fd, how).map_err(fail)?;
+            flock(&fd).map_err(fail)?;
             let held = rustix::fs::fstat(&fd).map_err(fail)?;
             // Who held it before has removed it: then others may already wait for another file of that name.
             match rustix::fs::statat(dir, &file, AtFlags::SYMLINK_NOFOLLOW) {

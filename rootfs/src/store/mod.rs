@@ -28,6 +28,7 @@ mod make;
 mod record;
 mod remove;
 mod save;
+mod stack;
 mod used;
 
 use std::fs::File;
@@ -47,6 +48,7 @@ pub use self::make::NewLayer;
 use self::record::{Identity, Key};
 pub use self::remove::{Extent, Removed};
 pub use self::save::Form;
+pub(crate) use self::stack::Below;
 use crate::config::ImageConfig;
 use crate::error::{Error, Result};
 use crate::image::{Image, Layer};

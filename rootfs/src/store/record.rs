@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::Stat;
@@ -184,10 +185,14 @@ pub(crate) fn elsewhere(records: &Path, sweep: bool, keep: bool) -> BTreeSet<Str
     layers
 }
 
+/// Counts the files that are written: threads of a process may write the same one at once.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
 /// Writes a file of the store, whole or not at all.
 pub(crate) fn publish(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = dir.join(name);
-    let temporary = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    let temporary = dir.join(format!(".{name}.{}.{write}.tmp", std::process::id()));
     let write = || -> io::Result<()> {
         let _ = std::fs::remove_file(&temporary);
         let mut file = File::create_new(&temporary)?;

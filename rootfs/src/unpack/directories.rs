@@ -15,6 +15,7 @@ use super::limits::LONGEST_PATH;
 use super::metadata::{Metadata, named, times};
 use super::tar::{Entry, Kind};
 use crate::merged::{Found, Merged};
+use crate::store::Below;
 
 /// Handles kept open at once.
 const MOST_OPEN: usize = 200;
@@ -60,10 +61,8 @@ pub(crate) fn as_path(bytes: &[u8]) -> &Path {
 pub(crate) enum Beneath<'a> {
     /// It is the bottom layer.
     Nothing,
-    /// The layers beneath are not all unpacked yet.
-    NotReady,
-    /// The layers beneath.
-    Layers(&'a Merged),
+    /// Other layers, some of which may still be being unpacked.
+    Layers(&'a Below<'a>),
 }
 
 /// A directory's mode, where it has to be set, and its time.
@@ -274,8 +273,8 @@ impl<'a> Directories<'a> {
         self.used_beneath = true;
         match self.beneath {
             Beneath::Nothing => Ok(None),
-            Beneath::NotReady => Err(Fault::NeedsLower),
-            Beneath::Layers(merged) => {
+            Beneath::Layers(below) => {
+                let merged = below.layers()?.ok_or(Fault::NeedsLower)?;
                 // A link beneath on the way there is hidden by the directory this layer has in its place.
                 let found = merged.find(as_path(path), false)?;
                 Ok(found
