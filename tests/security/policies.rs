@@ -63,6 +63,45 @@ fn the_task_policy_protects_as_default_does() {
     holds("task", &rig.inside(&[], &options, &[]), 10);
 }
 
+/// What is open, and what is needed and lost.
+fn found(answers: &Answers) -> Vec<(&str, &str)> {
+    let found = answers
+        .values()
+        .filter(|answer| answer.is_open() || answer.is_lost());
+    found
+        .map(|answer| (answer.name.as_str(), answer.verdict.as_str()))
+        .collect()
+}
+
+#[test]
+fn a_command_that_joins_is_confined_as_the_first_one() {
+    let rig = Rig::new();
+    // compat shows /proc/locks, in which other processes' locks come and go.
+    for policy in ["default", "strict"] {
+        let first = rig.inside(&[], &["--policy", policy], &[]);
+        let joined = rig.joined(&["--policy", policy]);
+        assert_eq!(found(&joined), found(&first), "{policy}");
+    }
+}
+
+#[test]
+fn without_namespaces_nothing_is_open_but_what_is_shared() {
+    let rig = Rig::new();
+    for policy in ["default", "strict"] {
+        let answers = rig.without_namespaces(policy);
+        // There a command keeps its caller's id: root without a right.
+        let own = |name: &str| is_root() && ["setuid-0", "setgid-0"].contains(&name);
+        let open: Vec<_> = answers
+            .values()
+            .filter(|answer| answer.is_open() && !own(&answer.name))
+            .filter(|answer| !answer.allowed_in("no-namespace"))
+            .filter(|answer| !answer.allowed_in(policy) || answer.severity == "high")
+            .collect();
+        assert!(open.is_empty(), "{policy}: {open:#?}");
+        assert!(answers["namespace-net"].is_open(), "{policy}");
+    }
+}
+
 #[test]
 fn root_inside_reaches_nothing_more_of_high_severity() {
     let rig = Rig::new();

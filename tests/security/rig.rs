@@ -173,6 +173,69 @@ impl Rig {
         answers(&mut command)
     }
 
+    /// Every probe's answer from a command that joins a detached sandbox.
+    pub fn joined(&self, options: &[&str]) -> Answers {
+        let palisade = || {
+            let mut command = Command::new(binary());
+            command
+                .env("PALISADE_ROOT", self.path("store"))
+                .stdin(Stdio::null());
+            command
+        };
+        let image = format!("dir:{}", self.path("image").display());
+        let started = palisade()
+            .args(["run", "--detach", "--name", "probed"])
+            .args(options)
+            .args([&image, "/probe", "stay"])
+            .output()
+            .unwrap();
+        assert!(started.status.success(), "{started:?}");
+        let mut command = self.careless(&[]);
+        command
+            .env("PALISADE_ROOT", self.path("store"))
+            .arg(binary())
+            .args(["exec", "probed", "/probe", "setuid=/setuid"])
+            .args(&self.fixtures);
+        let answers = answers(&mut command);
+        let removed = palisade().args(["rm", "--force", "probed"]).output();
+        assert!(removed.unwrap().status.success());
+        answers
+    }
+
+    /// Every probe's answer where namespaces are refused, under a policy that goes on without them.
+    pub fn without_namespaces(&self, policy: &str) -> Answers {
+        let policy = self.policy(
+            "alone",
+            &format!(
+                "extends = \"{policy}\"\nflags = \"refine\"\nminimum-tier = \"no-namespace\"\n\
+                 [filesystem]\nroot = \"read-only\"\nsys = \"none\"\n"
+            ),
+        );
+        // The caller stays who he is, and has no capability there.
+        let refuse = "echo 0 >/proc/sys/user/max_user_namespaces && \
+                      exec setpriv --ambient-caps=-all --inh-caps=-all \"$@\"";
+        let mut command = self.careless(&[
+            "unshare",
+            "--user",
+            "--map-current-user",
+            "--keep-caps",
+            "sh",
+            "-c",
+            refuse,
+            "sh",
+        ]);
+        command
+            .arg(binary())
+            .args(["run", "--rm", "--quiet", "--root"])
+            .arg(self.path("store"))
+            .args(["--policy", &policy])
+            .arg(format!("dir:{}", self.path("image").display()))
+            .arg("/probe")
+            .arg(format!("setuid={}", self.path("image/setuid").display()))
+            .args(&self.fixtures);
+        answers(&mut command)
+    }
+
     /// Every probe's answer outside of any sandbox.
     pub fn outside(&self, wrap: &[&str], probe: &[&str]) -> Answers {
         let mut command = self.careless(wrap);

@@ -32,7 +32,11 @@
 #define SYS_statmount 457
 #define SYS_listmount 458
 #endif
+#define SYS_lsm_get_self_attr_number 459
+#define SYS_lsm_set_self_attr_number 460
 #define SYS_lsm_list_modules_number 461
+#define SYS_file_getattr_number 468
+#define SYS_file_setattr_number 469
 
 #define ABOVE_32_BITS (1L << 32)
 #define CALL(NAME, SEVERITY, WHERE, REASON, ...) \
@@ -178,7 +182,14 @@ const struct probe kernel_probes[] = {
     CALL("vmsplice", LOW, "compat", "pages in pipes: kernel holes in the past", SYS_vmsplice, -1, 0, 0, 0),
     CALL("remap-file-pages", LOW, NOWHERE, "obsolete memory call: kernel holes in the past", SYS_remap_file_pages, 0, 0, 0, 0, 0),
     CALL("memfd-secret", LOW, NOWHERE, "memory that nobody can inspect", SYS_memfd_secret, ~0L),
+    CALL("lsm-get-self-attr", LOW, NOWHERE, "labels of what protects the host", SYS_lsm_get_self_attr_number, 100, 0, 0, 0),
+    CALL("lsm-set-self-attr", LOW, NOWHERE, "changing one's own label", SYS_lsm_set_self_attr_number, 100, 0, 0, 0),
     CALL("lsm-list-modules", LOW, NOWHERE, "what protects the host", SYS_lsm_list_modules_number, 0, 0, 0),
+    CALL("file-getattr", LOW, NOWHERE, "a new call that nothing needs", SYS_file_getattr_number, AT_FDCWD, TEXT("/"), 0, 0, 0),
+    CALL("file-setattr", LOW, NOWHERE, "flags of files by a new call", SYS_file_setattr_number, AT_FDCWD, TEXT("/"), 0, 0, 0),
+    CALL("sysfs", LOW, NOWHERE, "an obsolete call: which file systems the kernel has", SYS_sysfs, 3, 0, 0),
+    CALL("ustat", LOW, NOWHERE, "an obsolete call: file systems by device number, mounted here or not", SYS_ustat, 0, 0),
+    CALL("uselib", LOW, NOWHERE, "an obsolete call: kernel holes in the past", SYS_uselib, TEXT("/")),
     CALL("statmount", LOW, "default compat task", "descriptions of the sandbox's own mounts; /proc/self/mountinfo says the same", SYS_statmount, 0, 0, 0, 0),
     CALL("listmount", LOW, "default compat task", "the sandbox's own mounts; /proc/self/mountinfo says the same", SYS_listmount, 0, 0, 0, 0),
     CALL("settimeofday", MEDIUM, NOWHERE, "the host's clock", SYS_settimeofday, 1, 0),

@@ -2,6 +2,7 @@
 //     NAME SEVERITY WALL VERDICT OPEN-IN REFUSES ERRNO REASON, separated by tabs.
 // Usage: probe [NAME=VALUE]... [only=PROBE]: the values are what `probe hold DIRECTORY` says, outside of the sandbox.
 //        probe start COMMAND...: starts the sandbox as somebody careless would.
+//        probe stay: waits until it is ended, so that other probes can join its sandbox.
 #include "probe.h"
 
 #include <errno.h>
@@ -111,6 +112,8 @@ int main(int count, char **words) {
         return hold(words[2]);
     if (count > 2 && !strcmp(words[1], "start"))
         return start(words + 2);
+    if (count == 2 && !strcmp(words[1], "stay"))
+        return pause();
     if (count == 2 && asked_as_helper(words[1]) >= 0)
         return asked_as_helper(words[1]);
     fixtures = words + 1;

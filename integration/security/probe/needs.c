@@ -59,8 +59,19 @@ static int ends_well(pid_t child) {
     return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+// A name in the directory for temporary files, which is not /tmp where there are no mounts.
+static const char *temporary(const char *name) {
+    static char paths[4][512];
+    static int next;
+    const char *directory = getenv("TMPDIR");
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof *paths, "%s/palisade-need-%s", directory && *directory == '/' ? directory : "/tmp", name);
+    return path;
+}
+
 static int file(void) {
-    char name[] = "/tmp/palisade-need-XXXXXX";
+    char name[512];
+    strcpy(name, temporary("XXXXXX"));
     int fd = mkstemp(name);
     if (fd >= 0)
         unlink(name);
@@ -197,7 +208,7 @@ QUESTION(signal_descriptors) {
 }
 QUESTION(watches) {
     int fd = inotify_init1(IN_NONBLOCK);
-    return VERDICT(fd >= 0 && inotify_add_watch(fd, "/tmp", IN_CREATE) >= 0);
+    return VERDICT(fd >= 0 && inotify_add_watch(fd, "/", IN_CREATE) >= 0);
 }
 QUESTION(polls) { struct pollfd one = {eventfd(1, 0), POLLIN, 0}; return VERDICT(poll(&one, 1, 1000) == 1); }
 QUESTION(asynchronous) { unsigned long context = 0; return VERDICT(!syscall(SYS_io_setup, 4, &context)); }
@@ -212,7 +223,8 @@ static enum verdict talks(struct sockaddr *address, socklen_t length, int family
     return VERDICT(!connect(client, address, length) && accept(server, NULL, NULL) >= 0);
 }
 QUESTION(unix_files) {
-    struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "/tmp/palisade-need-socket"};
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", temporary("socket"));
     unlink(a.sun_path);
     enum verdict verdict = talks((void *)&a, sizeof a, AF_UNIX);
     unlink(a.sun_path);
@@ -253,14 +265,14 @@ QUESTION(copies) { int a = file(), b = file(); return VERDICT(write(a, "abc", 3)
 QUESTION(sends) { int a = file(), e[2]; return VERDICT(write(a, "abc", 3) == 3 && !pipe(e) && sendfile(e[1], a, &(off_t){0}, 3) == 3); }
 QUESTION(permissions) { int fd = file(); struct timespec t[2] = {{1, 0}, {1, 0}}; return VERDICT(!fchmod(fd, 0640) && !fchown(fd, getuid(), getgid()) && !futimens(fd, t)); }
 QUESTION(names) {
-    char from[] = "/tmp/palisade-need-a", to[] = "/tmp/palisade-need-b", link_name[] = "/tmp/palisade-need-c", symbolic[] = "/tmp/palisade-need-d";
+    const char *from = temporary("a"), *to = temporary("b"), *link_name = temporary("c"), *symbolic = temporary("d");
     int fd = open(from, O_CREAT | O_WRONLY, 0600);
     int done = fd < 0 || rename(from, to) || link(to, link_name) || symlink(to, symbolic) || renameat2(AT_FDCWD, to, AT_FDCWD, link_name, RENAME_EXCHANGE);
     unlink(from), unlink(to), unlink(link_name), unlink(symbolic);
     return VERDICT(!done);
 }
-QUESTION(directories) { rmdir("/tmp/palisade-need-dir"); return VERDICT(!mkdir("/tmp/palisade-need-dir", 0700) && !rmdir("/tmp/palisade-need-dir")); }
-QUESTION(fifos) { unlink("/tmp/palisade-need-fifo"); int done = mkfifo("/tmp/palisade-need-fifo", 0600); unlink("/tmp/palisade-need-fifo"); return VERDICT(!done); }
+QUESTION(directories) { const char *name = temporary("directory"); rmdir(name); return VERDICT(!mkdir(name, 0700) && !rmdir(name)); }
+QUESTION(fifos) { const char *name = temporary("fifo"); unlink(name); int done = mkfifo(name, 0600); unlink(name); return VERDICT(!done); }
 QUESTION(attributes) { char v[8]; int fd = file(); return VERDICT(fgetxattr(fd, "user.none", v, sizeof v) < 0 && errno == ENODATA); }
 QUESTION(statx_call) { struct statx own; return VERDICT(!statx(AT_FDCWD, "/", 0, STATX_BASIC_STATS, &own)); }
 QUESTION(opens_beneath) { uint64_t how[3] = {O_RDONLY, 0, 8}; return VERDICT(syscall(SYS_openat2, AT_FDCWD, "tmp", how, sizeof how) >= 0 || errno == ENOENT || errno == EXDEV); }

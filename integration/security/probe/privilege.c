@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -16,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #ifndef SYS_open_tree_attr
@@ -28,24 +30,35 @@
 #define ASK(NAME, SEVERITY, WALL, REASON, FUNCTION) \
     {.name = NAME, .severity = SEVERITY, .wall = WALL, .reason = REASON, .ask = FUNCTION}
 
-// The hexadecimal or decimal value of a line of /proc/self/status; -1 without it.
-static long long status(const char *name, int base) {
-    static char text[8192];
-    int fd = open("/proc/self/status", O_RDONLY);
-    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (length <= 0)
-        return -1;
-    text[length] = 0;
-    char *line = strstr(text, name);
-    return line ? (long long)strtoull(line + strlen(name), NULL, base) : -1;
-}
-
+// One of this process' capability sets, as the name of its field: asked of the kernel, as /proc may be out of reach.
 static enum verdict capability_set(const struct probe *p) {
-    long long set = status(p->path, 16);
-    return VERDICT(set != 0);
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct own[2] = {{0}};
+    if (syscall(SYS_capget, &header, own))
+        return OPEN;
+    switch (*p->path) {
+    case 'e':
+        return VERDICT(own[0].effective | own[1].effective);
+    case 'p':
+        return VERDICT(own[0].permitted | own[1].permitted);
+    default:
+        return VERDICT(own[0].inheritable | own[1].inheritable);
+    }
 }
-static enum verdict no_new_privs(const struct probe *p) { (void)p; return VERDICT(status("\nNoNewPrivs:", 10) != 1); }
-static enum verdict unfiltered(const struct probe *p) { (void)p; return VERDICT(status("\nSeccomp:", 10) != 2); }
+// A set that is read one capability at a time, up to the first that the kernel does not know.
+static enum verdict any_capability(int option, unsigned long how) {
+    int held;
+    for (unsigned long capability = 0; capability < 64; capability++) {
+        held = how ? prctl(option, how, capability, 0, 0) : prctl(option, capability, 0, 0, 0);
+        if (held)
+            return VERDICT(held > 0 || !capability);
+    }
+    return CLOSED;
+}
+static enum verdict bounding_set(const struct probe *p) { (void)p; return any_capability(PR_CAPBSET_READ, 0); }
+static enum verdict ambient_set(const struct probe *p) { (void)p; return any_capability(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET); }
+static enum verdict no_new_privs(const struct probe *p) { (void)p; return VERDICT(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1); }
+static enum verdict unfiltered(const struct probe *p) { (void)p; return VERDICT(prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 2); }
 
 // An id that is not mapped at all is an invalid argument.
 static enum verdict becomes_root(const struct probe *p) { (void)p; return VERDICT(!syscall(SYS_setresuid, 0, 0, 0)); }
@@ -113,13 +126,38 @@ static enum verdict frames(const struct probe *p) {
     return VERDICT(entry & ((1ULL << 55) - 1));
 }
 
+// A file attribute of a file of one's own.
+static enum verdict sets_attribute(const struct probe *p) {
+    // linux/capability.h: a version 2 attribute that gives nothing.
+    static const uint32_t nothing[5] = {0x02000000};
+    char path[] = "/tmp/palisade-probe-attribute";
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    long result = fd < 0 ? -1 : fsetxattr(fd, p->path, nothing, sizeof nothing, 0);
+    int error = errno;
+    unlink(path);
+    errno = error;
+    return fd < 0 ? CLOSED : served(result);
+}
+
+static enum verdict real_time(const struct probe *p) {
+    struct sched_param first = {.sched_priority = 1};
+    (void)p;
+    return served(syscall(SYS_sched_setscheduler, 0, SCHED_FIFO, &first));
+}
+
+static enum verdict page_zero(const struct probe *p) {
+    (void)p;
+    return VERDICT(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+}
+
 const struct probe privilege_probes[] = {
     // What the process has.
-    {.name = "capabilities-effective", .severity = HIGH, .wall = PRIVILEGE, .path = "\nCapEff:", .ask = capability_set, .reason = "rights of root"},
-    {.name = "capabilities-permitted", .severity = HIGH, .wall = PRIVILEGE, .path = "\nCapPrm:", .ask = capability_set, .reason = "rights of root, one call away"},
-    {.name = "capabilities-inheritable", .severity = MEDIUM, .wall = PRIVILEGE, .path = "\nCapInh:", .ask = capability_set, .reason = "rights through file capabilities (CVE-2022-24769)"},
-    {.name = "capabilities-bounding", .severity = MEDIUM, .wall = PRIVILEGE, .path = "\nCapBnd:", .ask = capability_set, .reason = "rights that a program could gain"},
-    {.name = "capabilities-ambient", .severity = HIGH, .wall = PRIVILEGE, .path = "\nCapAmb:", .ask = capability_set, .reason = "rights that every program inherits"},
+    {.name = "capabilities-effective", .severity = HIGH, .wall = PRIVILEGE, .path = "effective", .ask = capability_set, .reason = "rights of root"},
+    {.name = "capabilities-permitted", .severity = HIGH, .wall = PRIVILEGE, .path = "permitted", .ask = capability_set, .reason = "rights of root, one call away"},
+    {.name = "capabilities-inheritable", .severity = MEDIUM, .wall = PRIVILEGE, .path = "inheritable", .ask = capability_set, .reason = "rights through file capabilities (CVE-2022-24769)"},
+    {.name = "capabilities-bounding", .severity = MEDIUM, .wall = PRIVILEGE, .open_in = "no-namespace", .ask = bounding_set,
+     .reason = "rights that a program could gain; a caller without namespaces or rights cannot shrink it, and no_new_privs makes it of no use"},
+    {.name = "capabilities-ambient", .severity = HIGH, .wall = PRIVILEGE, .ask = ambient_set, .reason = "rights that every program inherits"},
     ASK("no-new-privileges", HIGH, HOST, "setuid programs gain rights", no_new_privs),
     ASK("seccomp-mode", HIGH, FILTER, "no filter at all", unfiltered),
     ASK("capset", HIGH, PRIVILEGE, "giving oneself rights", raise_capabilities),
@@ -166,6 +204,10 @@ const struct probe privilege_probes[] = {
     CALL("prctl-set-mm", MEDIUM, ABSENT, "false command lines and executables in /proc", SYS_prctl, PR_SET_MM, PR_SET_MM_ARG_START, 1, 0, 0),
     CALL("nice-raise", LOW, HOST, "precedence over the host's processes", SYS_setpriority, PRIO_PROCESS, 0, -5),
     CALL("ioprio-realtime", LOW, HOST, "precedence over the host's disk users", SYS_ioprio_set, 1, 0, 1 << 13),
+    ASK("real-time", MEDIUM, HOST, "precedence over everything else on the machine", real_time),
+    ASK("map-page-zero", MEDIUM, HOST, "page zero mapped: makes null pointers of the kernel useful", page_zero),
+    {.name = "file-capabilities", .severity = MEDIUM, .wall = PRIVILEGE, .path = "security.capability", .ask = sets_attribute, .reason = "programs that gain rights"},
+    {.name = "trusted-attributes", .severity = LOW, .wall = HOST, .path = "trusted.palisade", .ask = sets_attribute, .reason = "attributes that overlay file systems and quotas believe"},
     ASK("raise-hard-limit", LOW, ABSENT, "limits of the sandbox", raise_limit),
     ASK("page-frames", MEDIUM, HOST, "physical addresses, for rowhammer and heap layout", frames),
     {0},

@@ -31,7 +31,7 @@ struct probe {
     const char *name;
     enum severity severity;
     enum wall wall;
-    const char *open_in;  // policies that leave it open (of what is needed: that lose it), space separated
+    const char *open_in;  // policies that leave it open (of what is needed: that lose it), or the tier no-namespace; space separated
     const char *reason;   // what it would give away, or who needs it
     const char *refuses;  // REFUSABLE: the system call to deny
     // Either a question of its own...

@@ -27,6 +27,9 @@ extern char **environ;
     {.name = NAME, .severity = SEVERITY, .wall = WALL, .open_in = WHERE, .reason = REASON, .ask = FUNCTION}
 #define AT(NAME, SEVERITY, WALL, PATH, REASON, FUNCTION) \
     {.name = NAME, .severity = SEVERITY, .wall = WALL, .path = PATH, .reason = REASON, .ask = FUNCTION}
+// Shared where there are no namespaces: Landlock and the filter stand between.
+#define NAMESPACE(NAME, SEVERITY, WALL, PATH, REASON) \
+    {.name = NAME, .severity = SEVERITY, .wall = WALL, .open_in = "no-namespace", .path = PATH, .reason = REASON, .ask = same_namespace}
 
 // The namespace named in `path` is the one of whoever started the sandbox (fixture ns-NAME).
 static enum verdict same_namespace(const struct probe *p) {
@@ -214,13 +217,13 @@ static enum verdict mapped_ids(const struct probe *p) {
 }
 
 const struct probe process_probes[] = {
-    AT("namespace-user", HIGH, HOST, "user", "the host's user namespace", same_namespace),
-    AT("namespace-mount", HIGH, HOST, "mnt", "the host's mounts", same_namespace),
-    AT("namespace-pid", HIGH, HOST, "pid", "the host's processes", same_namespace),
-    AT("namespace-ipc", HIGH, HOST, "ipc", "the host's shared memory", same_namespace),
-    AT("namespace-uts", LOW, HOST, "uts", "the host's name", same_namespace),
-    AT("namespace-cgroup", LOW, HOST, "cgroup", "the host's cgroup paths", same_namespace),
-    AT("namespace-net", HIGH, NETWORK, "net", "the host's network", same_namespace),
+    NAMESPACE("namespace-user", HIGH, HOST, "user", "the host's user namespace"),
+    NAMESPACE("namespace-mount", HIGH, HOST, "mnt", "the host's mounts"),
+    NAMESPACE("namespace-pid", HIGH, HOST, "pid", "the host's processes"),
+    NAMESPACE("namespace-ipc", HIGH, HOST, "ipc", "the host's shared memory"),
+    NAMESPACE("namespace-uts", LOW, HOST, "uts", "the host's name"),
+    NAMESPACE("namespace-cgroup", LOW, HOST, "cgroup", "the host's cgroup paths"),
+    NAMESPACE("namespace-net", HIGH, NETWORK, "net", "the host's network"),
     {.name = "namespace-time", .severity = LOW, .wall = HOST, .path = "time", .ask = same_namespace, .open_in = "default strict compat task",
      .reason = "how long the machine has been up; no process or file of it is reached, and monotonic clocks stay comparable"},
     ASK("host-root-mapped", HIGH, HOST, 0, "root inside is root outside", mapped_ids),
