@@ -26,6 +26,7 @@ mod inspect;
 mod life;
 mod logs;
 mod manual;
+mod pause;
 mod policy;
 mod port;
 mod ps;

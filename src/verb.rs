@@ -6,12 +6,14 @@ use std::io::Write;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 
-use crate::cli::{life as cli, look, receipt as receipt_cli, registry as registry_cli, render};
+use crate::cli::{
+    control, life as cli, look, receipt as receipt_cli, registry as registry_cli, render,
+};
 use crate::failure::{EXIT_PALISADE, Failure, reason};
 use crate::image;
 use crate::registry::{login, pull, push};
 use crate::{attach, create, doctor, exec, life, logs, manual, policy, ps, receipt, run, volume};
-use crate::{container, cp, events, generate, inspect, port, top};
+use crate::{container, cp, events, generate, inspect, pause, port, top};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
 pub fn dispatch(args: Vec<OsString>) -> u8 {
@@ -36,6 +38,8 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
         Some("attach") => matched(cli::attach(), verb, args, &attach::main),
         Some("cp") => matched(cli::copy(), verb, args, &cp::main),
         Some("top") => matched(cli::top(), verb, args, &top::main),
+        Some("pause") => matched(control::pause(), verb, args, &pause::pause),
+        Some("unpause") => matched(control::unpause(), verb, args, &pause::unpause),
         Some("ps") => matched(cli::ps(), verb, args, &ps::main),
         Some("inspect") => matched(look::inspect(), verb, args, &inspect::main),
         Some("events") => matched(look::events(), verb, args, &events::main),

@@ -129,6 +129,7 @@ pub fn launch_recorded(
         missing,
         full: Vec::new(),
         without_namespaces: alone,
+        entered_late: false,
         watched_memory,
         listener: None,
         filter: prepared

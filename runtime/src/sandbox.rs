@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use palisade_policies::{Program, Tier};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::control::{self, Kind, Record, Step};
 use crate::denials::{Denial, Listener};
 use crate::{Error, full, sys, tier};
@@ -104,6 +104,8 @@ pub struct Sandbox {
     pub(crate) full: Vec<String>,
     /// Whether there is no PID namespace: then what the command leaves is looked for, and ended, one by one.
     pub(crate) without_namespaces: bool,
+    /// Whether its cgroup was made after its start: then nothing was limited until then.
+    pub(crate) entered_late: bool,
     pub(crate) watched_memory: Option<u64>,
     pub(crate) listener: Option<Listener>,
     /// The program that the listener answers for, until there is one.
@@ -135,7 +137,7 @@ impl Sandbox {
     pub fn tier(&self) -> Tier {
         if self.without_namespaces {
             Tier::NoNamespace
-        } else if self.cgroup.is_some() {
+        } else if self.cgroup.is_some() && !self.entered_late {
             Tier::Full
         } else {
             Tier::NoCgroup
@@ -274,6 +276,38 @@ impl Sandbox {
         let group = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
         self.signal(libc::SIGKILL)?;
         group.map_err(Error::from)
+    }
+
+    /// Stops every process of the sandbox, or lets them go on. Returns when the kernel says that it is so.
+    ///
+    /// # Errors
+    /// There can be no cgroup for it, or not all have stopped within some seconds: then they go on.
+    pub fn freeze(&mut self, id: &str, frozen: bool) -> Result<(), Error> {
+        match &self.cgroup {
+            Some(cgroup) if frozen => cgroup.freeze().map_err(|error| {
+                let _ = cgroup.thaw();
+                error.into()
+            }),
+            Some(cgroup) => Ok(cgroup.thaw()?),
+            None if frozen => self.enter_cgroup(id),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a cgroup for a sandbox that was started without one, and leaves it frozen.
+    fn enter_cgroup(&mut self, id: &str) -> Result<(), Error> {
+        if self.without_namespaces {
+            return Err(Error::Unsupported {
+                what: "a control group".into(),
+                why: format!("the tier {} has none", Tier::NoNamespace.word()),
+            });
+        }
+        let pid = self.pid;
+        let request = cgroup::Request::default();
+        let made = Cgroup::around(id, &request, || tier::all_of(pid))?;
+        self.cgroup = Some(made);
+        self.entered_late = true;
+        Ok(())
     }
 
     /// Waits for the end of PID 1, and with it of every process of the sandbox, and removes the cgroup.

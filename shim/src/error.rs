@@ -92,6 +92,8 @@ pub enum Error {
         id: String,
         /// Why not.
         why: String,
+        /// What to do now.
+        advice: String,
     },
     /// A sandbox does not run.
     #[error("sandbox {id} is not running")]
@@ -197,9 +199,8 @@ impl Error {
             Self::NameTaken { name, .. } => Some(format!(
                 "another --name; --replace, which removes that one first; or palisade rm -f {name}"
             )),
-            Self::Refused { .. } | Self::MonitorGone { .. } => {
-                Some("palisade ps -a, which says what became of it".into())
-            }
+            Self::Refused { advice, .. } => Some(advice.clone()),
+            Self::MonitorGone { .. } => Some("palisade ps -a, which says what became of it".into()),
             Self::NotRunning { id } => Some(format!("palisade start {id}")),
             Self::Busy { .. } => Some("the same again in a moment".into()),
             Self::NeverStarted | Self::System { .. } => None,

@@ -73,6 +73,16 @@ impl Checks {
         self.next
     }
 
+    /// Makes none while the sandbox is paused; one that runs is given up, and counts for nothing.
+    pub fn suspend(&mut self, paused: bool) {
+        self.running = None;
+        self.next = if paused {
+            None
+        } else {
+            self.after(Instant::now())
+        };
+    }
+
     /// What to wait for.
     pub fn interest<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         if let Some(running) = &self.running {
@@ -288,6 +298,16 @@ mod tests {
         assert_eq!(after(&mut checks, &[0]), (Verdict::Healthy, 0));
         assert!(checks.next().unwrap() > Instant::now() + Duration::from_secs(20));
         assert_eq!(after(&mut checks, &[1]), (Verdict::Unhealthy, 1));
+    }
+
+    #[test]
+    fn no_check_comes_in_a_pause_and_the_next_one_a_whole_interval_after_it() {
+        let mut checks = checks(0, 3);
+        checks.suspend(true);
+        assert!(checks.next().is_none() && checks.begin().is_none());
+        let before = Instant::now();
+        checks.suspend(false);
+        assert!(checks.next().unwrap() >= before + Duration::from_secs(30));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line, as typed.
 
+pub mod control;
 pub mod exec;
 pub mod life;
 pub mod look;

@@ -53,6 +53,7 @@ pub fn tree() -> Command {
         .subcommand(create_verb())
         .subcommand(exec_verb())
         .subcommands(life::verbs())
+        .subcommands(super::control::verbs())
         .subcommands(super::look::verbs())
         .subcommand(policy_verb())
         .subcommand(super::receipt::verb())

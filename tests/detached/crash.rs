@@ -53,6 +53,22 @@ fn a_sandbox_whose_monitor_was_killed_is_dead_and_nothing_of_it_runs() {
 }
 
 #[test]
+fn a_paused_sandbox_ends_with_its_monitor_too() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--name", "web"], "exec sleep 1000");
+    let output = boxes.palisade(&["pause", "web"]);
+    assert!(output.status.success() || !nix::unistd::geteuid().is_root());
+    let pid_1 = Other::open(boxes.process(&id, "pid"));
+    let monitor = Other::open(boxes.process(&id, "monitor"));
+    kill(boxes.process(&id, "monitor"), Signal::SIGKILL).unwrap();
+    monitor.wait();
+    // Under v1 alone it is the next command that thaws what is left, once it is ten seconds old.
+    pid_1.wait();
+    assert_eq!(boxes.states(), ["web dead"]);
+    assert!(processes_with(&boxes.rig.mark()).is_empty());
+}
+
+#[test]
 fn a_sandbox_that_goes_with_its_end_goes_when_its_monitor_was_killed_too() {
     let boxes = Sandboxes::new();
     let id = boxes.detached(&["--rm", "--read-only=false"], "exec sleep 1000");

@@ -77,6 +77,9 @@ fn remove(path: &Path) -> bool {
     let Some(directory) = Directory::open_abandoned(path) else {
         return false;
     };
+    // Under v1 nothing frozen dies, not even of its death signal: then this goes at the next look. Only a v1 freezer has
+    // the file.
+    let _ = directory.write("freezer.state", "THAWED");
     for child in entries(path) {
         if child.is_dir() && !remove(&child) {
             return false;

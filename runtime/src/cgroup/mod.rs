@@ -11,6 +11,7 @@ mod directory;
 mod error;
 mod fallback;
 mod host;
+mod late;
 mod legacy;
 mod limits;
 mod place;

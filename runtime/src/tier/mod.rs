@@ -8,7 +8,7 @@ mod init;
 mod tree;
 
 pub(crate) use init::run;
-pub(crate) use tree::{end_all, memory};
+pub(crate) use tree::{all_of, end_all, memory};
 
 use nix::errno::Errno;
 

@@ -63,6 +63,13 @@ pub(crate) fn memory(root: i32) -> u64 {
         .saturating_mul(1024)
 }
 
+/// `root` and every process below it.
+pub(crate) fn all_of(root: i32) -> Vec<i32> {
+    let mut all = below(root, &parents());
+    all.push(root);
+    all
+}
+
 /// A hold on a process that is still below us: its number may have gone to another one meanwhile.
 fn hold(pid: i32, own: i32, ours: &[i32]) -> Option<OwnedFd> {
     let pidfd = sys::pidfd_open(pid).ok()?;

@@ -84,9 +84,10 @@ impl Client {
             .map_err(|_| self.gone())?;
         match self.receive()? {
             Some((Answer::Done, descriptors)) => Ok(descriptors),
-            Some((Answer::Refused(why), _)) => Err(Error::Refused {
+            Some((Answer::Refused { why, advice }, _)) => Err(Error::Refused {
                 id: self.id.clone(),
                 why,
+                advice,
             }),
             Some((Answer::Exited(_), _)) | None => Err(self.gone()),
         }

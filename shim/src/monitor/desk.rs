@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{pipe2, read};
+use palisade_runtime::cgroup::Cgroup;
 use palisade_runtime::{Plan, Sandbox, Stdio};
 
 use super::ready::Ready;
@@ -68,6 +69,8 @@ pub enum Order {
     Stop(i32, Duration),
     /// A command joins it by this connection.
     Admit(OwnedFd),
+    /// Its processes are stopped, or go on. Whoever asked is told by this connection.
+    Freeze(bool, OwnedFd),
 }
 
 impl Desk {
@@ -191,6 +194,7 @@ impl Desk {
             status: Status::Running,
             pid: Some(sandbox.pid()),
             monitor: Some(nix::unistd::getpid().as_raw()),
+            cgroup: sandbox.cgroup().map(|cgroup| cgroup.record().to_string()),
             started: Some(SystemTime::now()),
             exit: before.exit.clone(),
             restarts: before.restarts,
@@ -334,7 +338,10 @@ impl Desk {
             }
             Request::Input => match &self.input {
                 Some(input) => answer(&Answer::Done, &[input.as_fd()]),
-                None => answer(&Answer::Refused("it has no standard input".into()), &[]),
+                None => answer(
+                    &Answer::refused("it has no standard input", "run -i, for one that has"),
+                    &[],
+                ),
             },
             Request::CloseInput => {
                 if !self.known.config.tty {
@@ -342,19 +349,87 @@ impl Desk {
                 }
                 answer(&Answer::Done, &[])
             }
-            Request::Join => {
-                let running = self.known.state.status == Status::Running;
-                match descriptors.pop().filter(|_| running) {
-                    Some(connection) => {
-                        orders.push(Order::Admit(connection));
-                        answer(&Answer::Done, &[])
+            Request::Join => match descriptors.pop().filter(|_| self.runs()) {
+                Some(connection) => {
+                    orders.push(Order::Admit(connection));
+                    answer(&Answer::Done, &[])
+                }
+                None => answer(&self.unfit(), &[]),
+            },
+            Request::Pause | Request::Unpause => {
+                let frozen = request == Request::Pause;
+                let fit = if frozen {
+                    self.runs()
+                } else {
+                    self.is_paused()
+                };
+                match client.connection.try_clone() {
+                    Ok(asker) if fit => {
+                        orders.push(Order::Freeze(frozen, asker));
+                        true
                     }
-                    None => answer(&Answer::Refused("it is not running".into()), &[]),
+                    _ => answer(&self.unfit(), &[]),
                 }
             }
-            Request::Pause | Request::Unpause => {
-                answer(&Answer::Refused("this sandbox cannot do that".into()), &[])
+        }
+    }
+
+    fn runs(&self) -> bool {
+        self.known.state.status == Status::Running
+    }
+
+    /// Whether its processes are stopped.
+    pub fn is_paused(&self) -> bool {
+        self.known.state.status == Status::Paused
+    }
+
+    /// Why it does not do what only one in another state can.
+    fn unfit(&self) -> Answer {
+        let id = self.known.entry.short();
+        match self.known.state.status {
+            Status::Paused => Answer::refused("it is paused", format!("palisade unpause {id}")),
+            Status::Running => Answer::refused("it is not paused", "palisade ps shows its status"),
+            _ => Answer::refused("it is not running", format!("palisade start {id}")),
+        }
+    }
+
+    /// Its processes were stopped or go on, or that could not be done: for the record, the checks, and whoever asked.
+    pub fn froze(
+        &mut self,
+        frozen: bool,
+        result: Result<(), palisade_runtime::Error>,
+        cgroup: Option<&Cgroup>,
+        asker: Option<&OwnedFd>,
+    ) {
+        let answer = match result {
+            Err(error) => Answer::refused(
+                format!("it cannot be paused without a control group: {error}"),
+                "palisade doctor, which says how to get a control group here; palisade stop ends it",
+            ),
+            Ok(()) => {
+                if let Some(checks) = &mut self.checks {
+                    checks.suspend(frozen);
+                }
+                // It may have been made for this.
+                self.known.state.cgroup = cgroup.map(|cgroup| cgroup.record().to_string());
+                self.known.state.status = if frozen {
+                    Status::Paused
+                } else {
+                    Status::Running
+                };
+                self.record(if frozen { "pause" } else { "unpause" }, &[]);
+                match self.save() {
+                    Ok(()) => Answer::Done,
+                    Err(error) => Answer::refused(
+                        format!("it was done, but could not be written down: {error}"),
+                        "palisade unpause, when there is room",
+                    ),
+                }
             }
+        };
+        if let Some(asker) = asker {
+            // One that went away needs no answer.
+            let _ = socket::send(asker.as_fd(), &answer.to_bytes(), &[]);
         }
     }
 
@@ -426,6 +501,7 @@ impl Desk {
         };
         state.pid = None;
         state.monitor = None;
+        state.cgroup = None;
         state.error = result.err().map(ToString::to_string);
         state.exit = Some(Exited {
             code,

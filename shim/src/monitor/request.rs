@@ -36,8 +36,13 @@ pub enum Request {
 pub enum Answer {
     /// It was done.
     Done,
-    /// It cannot be done: why, in a sentence.
-    Refused(String),
+    /// It cannot be done.
+    Refused {
+        /// Why, in a sentence.
+        why: String,
+        /// What to do now.
+        advice: String,
+    },
     /// The command ended with this exit code.
     Exited(u8),
 }
@@ -95,13 +100,21 @@ impl Request {
 }
 
 impl Answer {
+    /// That it cannot be done, and what to do now.
+    pub fn refused(why: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Refused {
+            why: why.into(),
+            advice: advice.into(),
+        }
+    }
+
     /// As it is sent.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Done => vec![0],
-            Self::Refused(why) => {
+            Self::Refused { why, advice } => {
                 let mut bytes = vec![1];
-                bytes.extend(why.bytes().take(LONGEST - 1));
+                bytes.extend(format!("{advice}\0{why}").bytes().take(LONGEST - 1));
                 bytes
             }
             Self::Exited(code) => vec![2, *code],
@@ -112,7 +125,14 @@ impl Answer {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0] => Some(Self::Done),
-            [1, why @ ..] => Some(Self::Refused(String::from_utf8_lossy(why).into_owned())),
+            [1, text @ ..] => {
+                let text = String::from_utf8_lossy(text);
+                let (advice, why) = text.split_once('\0')?;
+                Some(Self::Refused {
+                    why: why.to_owned(),
+                    advice: advice.to_owned(),
+                })
+            }
             [2, code] => Some(Self::Exited(*code)),
             _ => None,
         }
@@ -152,7 +172,7 @@ mod tests {
     fn every_answer_arrives_as_it_was_sent() {
         for answer in [
             Answer::Done,
-            Answer::Refused("no".into()),
+            Answer::refused("no", "yes"),
             Answer::Exited(255),
         ] {
             assert_eq!(Answer::from_bytes(&answer.to_bytes()), Some(answer));

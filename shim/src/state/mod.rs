@@ -376,6 +376,7 @@ impl Entry {
     fn bury(&self, state: &mut State) {
         state.pid = None;
         state.monitor = None;
+        state.cgroup = None;
         state.exit = self.last_exit();
         state.status = match state.exit {
             Some(_) => Status::Exited,

@@ -16,6 +16,8 @@ pub struct State {
     pub pid: Option<i32>,
     /// The process that watches it, while there is one.
     pub monitor: Option<i32>,
+    /// Its cgroup while it runs, as a line that [`palisade_runtime::cgroup::Record`] is read from; none where it has none.
+    pub cgroup: Option<String>,
     /// When the command was last started.
     #[serde(with = "stored_option")]
     pub started: Option<SystemTime>,

@@ -340,6 +340,9 @@ impl Supervisor<'_> {
 
     /// To the command, or kept for it. A second request to end is not kept waiting for a set-up that may hang.
     fn deliver(&mut self, signal: i32) -> Result<(), Error> {
+        if signal == libc::SIGKILL || signal == self.plan.stop_signal || terminates(signal) {
+            self.wake();
+        }
         if self.started.is_some() {
             self.sandbox.signal(signal)?;
             if !self.delivered.contains(&signal) {
@@ -385,7 +388,14 @@ impl Supervisor<'_> {
             match order {
                 Order::Signal(signal) => self.deliver(signal)?,
                 Order::Admit(connection) => self.sandbox.admit(connection.as_fd())?,
+                Order::Freeze(frozen, asker) => {
+                    let result = self.sandbox.freeze(&self.plan.id, frozen);
+                    if let Some(desk) = &mut self.desk {
+                        desk.froze(frozen, result, self.sandbox.cgroup(), Some(&asker));
+                    }
+                }
                 Order::Stop(signal, patience) => {
+                    self.wake();
                     self.deliver(signal)?;
                     self.next = Instant::now().checked_add(patience).map(Act::Kill);
                 }
@@ -394,16 +404,28 @@ impl Supervisor<'_> {
         Ok(())
     }
 
+    /// Lets a paused sandbox go on that is to end: what is stopped cannot. Killing does without, where this fails.
+    fn wake(&mut self) {
+        if let Some(desk) = self.desk.as_mut().filter(|desk| desk.is_paused()) {
+            let result = self.sandbox.freeze(&self.plan.id, false);
+            desk.froze(false, result, self.sandbox.cgroup(), None);
+        }
+    }
+
     fn enforce(&mut self) -> Result<(), Error> {
         match self.next.take() {
             Some(Act::Stop(_)) => self.stop(Limit::Time),
-            Some(Act::Kill(_)) => Ok(self.sandbox.kill()?),
+            Some(Act::Kill(_)) => {
+                self.wake();
+                Ok(self.sandbox.kill()?)
+            }
             None => Ok(()),
         }
     }
 
     /// Makes an end of the command: first by the stop signal, then for good.
     fn stop(&mut self, limit: Limit) -> Result<(), Error> {
+        self.wake();
         self.stopped_by = Some(limit);
         self.sandbox.signal(self.plan.stop_signal)?;
         let at = Instant::now().checked_add(self.plan.stop_timeout);

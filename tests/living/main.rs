@@ -1,0 +1,26 @@
+//! Verbs that act on a running sandbox from outside: paused, measured, limited anew.
+
+mod pause;
+#[allow(dead_code)] // Each suite uses its part of the rig.
+#[path = "../process/rig.rs"]
+mod rig;
+#[allow(dead_code)] // Each suite uses its part of the rig.
+#[path = "../detached/sandbox.rs"]
+mod sandbox;
+
+use std::fs;
+use std::path::PathBuf;
+
+use sandbox::Sandboxes;
+
+/// The directories of a running sandbox's control group; none where it has none, as an ordinary user's may.
+fn cgroup(boxes: &Sandboxes, id: &str) -> Option<Vec<PathBuf>> {
+    let path = boxes.rig.path("store/sandboxes").join(id);
+    let state = fs::read(path.join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    let line = state["cgroup"].as_str().map(str::to_owned);
+    assert!(line.is_some() || !nix::unistd::geteuid().is_root());
+    let paths = line?;
+    let paths = paths.split('\t').filter(|field| field.starts_with('/'));
+    Some(paths.map(PathBuf::from).collect())
+}
