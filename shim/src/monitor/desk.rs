@@ -402,34 +402,36 @@ impl Desk {
         asker: Option<&OwnedFd>,
     ) {
         let answer = match result {
+            Ok(()) => self.note_frozen(frozen, cgroup),
             Err(error) => Answer::refused(
                 format!("it cannot be paused without a control group: {error}"),
                 "palisade doctor, which says how to get a control group here; palisade stop ends it",
             ),
-            Ok(()) => {
-                if let Some(checks) = &mut self.checks {
-                    checks.suspend(frozen);
-                }
-                // It may have been made for this.
-                self.known.state.cgroup = cgroup.map(|cgroup| cgroup.record().to_string());
-                self.known.state.status = if frozen {
-                    Status::Paused
-                } else {
-                    Status::Running
-                };
-                self.record(if frozen { "pause" } else { "unpause" }, &[]);
-                match self.save() {
-                    Ok(()) => Answer::Done,
-                    Err(error) => Answer::refused(
-                        format!("it was done, but could not be written down: {error}"),
-                        "palisade unpause, when there is room",
-                    ),
-                }
-            }
         };
         if let Some(asker) = asker {
             // One that went away needs no answer.
             let _ = socket::send(asker.as_fd(), &answer.to_bytes(), &[]);
+        }
+    }
+
+    fn note_frozen(&mut self, frozen: bool, cgroup: Option<&Cgroup>) -> Answer {
+        if let Some(checks) = &mut self.checks {
+            checks.suspend(frozen);
+        }
+        // It may have been made for this.
+        self.known.state.cgroup = cgroup.map(|cgroup| cgroup.record().to_string());
+        self.known.state.status = if frozen {
+            Status::Paused
+        } else {
+            Status::Running
+        };
+        self.record(if frozen { "pause" } else { "unpause" }, &[]);
+        match self.save() {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::refused(
+                format!("it was done, but could not be written down: {error}"),
+                "palisade unpause, when there is room",
+            ),
         }
     }
 
