@@ -36,10 +36,12 @@ mod reader;
 #[path = "src/value.rs"]
 mod value;
 
-use policy::{Base, Policy, Rlimit, Syscalls, Tmpfs};
+use policy::{Base, NetworkMode, Policy, Rlimit, Syscalls, Tmpfs};
 
 /// In the order in which they are listed. Each may extend those before it in [`read_all`].
 const NAMES: [&str; 4] = ["strict", "default", "compat", "task"];
+
+const BASES: [Base; 3] = [Base::Strict, Base::Default, Base::Compat];
 
 fn main() {
     println!("cargo::rerun-if-changed=src");
@@ -118,18 +120,37 @@ fn programs(source: &mut String) {
         "pub fn program(base: Base) -> &'static [Instruction] {{\n    match base {{"
     )
     .unwrap();
-    for base in [Base::Strict, Base::Default, Base::Compat] {
-        let tables = filter::tables(
-            &Syscalls {
-                base,
-                allow: Vec::new(),
-                deny: Vec::new(),
-            },
-            &[],
-        );
-        let program =
-            filter::compile(&tables, base.word()).unwrap_or_else(|error| panic!("{error}"));
+    let compiled = |base: Base, mut tables: Vec<filter::Table>| {
+        let own = Syscalls {
+            base,
+            allow: Vec::new(),
+            deny: Vec::new(),
+        };
+        tables.extend(filter::tables(&own, &[]));
+        filter::compile(&tables, base.word()).unwrap_or_else(|error| panic!("{error}"))
+    };
+    for base in BASES {
+        let program = compiled(base, Vec::new());
         writeln!(source, "        Base::{base:?} => &{:?},", program.0).unwrap();
+    }
+    writeln!(source, "    }}\n}}").unwrap();
+    writeln!(
+        source,
+        "/// The same with what is refused where the command shares the caller's namespaces."
+    )
+    .unwrap();
+    writeln!(source, "pub fn shared_program(base: Base, network: bool) -> &'static [Instruction] {{\n    match (base, network) {{").unwrap();
+    for base in BASES {
+        for network in [NetworkMode::None, NetworkMode::Host] {
+            let program = compiled(base, vec![filter::shared(network)]);
+            let host = network == NetworkMode::Host;
+            writeln!(
+                source,
+                "        (Base::{base:?}, {host}) => &{:?},",
+                program.0
+            )
+            .unwrap();
+        }
     }
     writeln!(source, "    }}\n}}").unwrap();
 }

@@ -27,10 +27,19 @@ pub fn failure(error: &palisade_shim::Error) -> Failure {
     let cause = survey
         .as_ref()
         .and_then(|survey| survey.root_cause(Tier::NoCgroup));
+    let alone = survey.as_ref().and_then(Survey::strongest) == Some(Tier::NoNamespace);
     let failure = cause.map_or_else(plain, |cause| {
+        let less = if alone {
+            "; --require no-namespace runs host and dir: with less, unless the policy forbids it"
+        } else {
+            ""
+        };
         Failure::new(
             format!("{error}: blocked by {}", cause.shown),
-            format!("{}; palisade doctor says what else is blocked", cause.cure),
+            format!(
+                "{}{less}; palisade doctor says what else is blocked",
+                cause.cure
+            ),
         )
     });
     failure.with_code(error.exit_code())

@@ -83,4 +83,20 @@ impl Policy {
         let tables = seccomp::tables(syscalls, &self.capabilities);
         seccomp::compile(&tables, &format!("policy {:?}", self.name)).map(|program| vec![program])
     }
+
+    /// The same where the command shares the caller's namespaces: one program that also refuses what [`seccomp::shared`] does.
+    ///
+    /// # Errors
+    /// [`Error::ProgramTooLong`].
+    pub fn seccomp_shared(&self) -> Result<Vec<Program>, Error> {
+        let syscalls = &self.syscalls;
+        let network = self.network.mode;
+        if syscalls.allow.is_empty() && syscalls.deny.is_empty() && self.capabilities.is_empty() {
+            let program = builtin::shared_program(syscalls.base, network == NetworkMode::Host);
+            return Ok(vec![Program(Cow::Borrowed(program))]);
+        }
+        let mut tables = vec![seccomp::shared(network)];
+        tables.extend(seccomp::tables(syscalls, &self.capabilities));
+        seccomp::compile(&tables, &format!("policy {:?}", self.name)).map(|program| vec![program])
+    }
 }

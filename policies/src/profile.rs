@@ -15,7 +15,7 @@ const MOST_CONDITIONS: usize = 1000;
 
 /// Compiles a profile as `--security-opt seccomp=FILE` takes it: docker's JSON, or runtime-spec's `linux.seccomp` JSON.
 /// `origin` names the file in errors; `capabilities` (`CAP_…`) are those the command keeps, on which docker's rules can
-/// depend.
+/// depend. `older` are tables of which the program answers as if they had been loaded before.
 ///
 /// Where several rules of one system call apply, one without conditions holds before those with, and else the earlier
 /// one. An argument that the kernel takes as an int is compared as one. Whatever the profile says, system calls of other
@@ -24,7 +24,12 @@ const MOST_CONDITIONS: usize = 1000;
 /// # Errors
 /// [`Error::File`] for JSON that is no profile, for a refusal of a system call that does not exist (an allowance of one is
 /// left out), and for what needs a listener; [`Error::ProgramTooLong`].
-pub fn from_json(text: &str, origin: &str, capabilities: &[String]) -> Result<Program, Error> {
+pub fn from_json(
+    text: &str,
+    origin: &str,
+    capabilities: &[String],
+    older: &[Table],
+) -> Result<Program, Error> {
     let profile: Profile = serde_json::from_str(text).map_err(|error| Error::File {
         origin: origin.to_owned(),
         line: error.line(),
@@ -37,7 +42,9 @@ pub fn from_json(text: &str, origin: &str, capabilities: &[String]) -> Result<Pr
         origin,
         capabilities,
     };
-    compile(&[source.table(&profile)?], origin)
+    let mut tables = older.to_vec();
+    tables.push(source.table(&profile)?);
+    compile(&tables, origin)
 }
 
 /// The smallest profile.

@@ -19,7 +19,7 @@ fn compiled(text: &str, capabilities: &[&str]) -> Vec<Instruction> {
         .iter()
         .map(|capability| (*capability).to_owned())
         .collect();
-    from_json(text, "profile.json", &capabilities)
+    from_json(text, "profile.json", &capabilities, &[])
         .unwrap_or_else(|error| panic!("{error}"))
         .0
         .into_owned()
@@ -34,7 +34,7 @@ fn act(program: &[Instruction], name: &str, arguments: [u64; 6]) -> u32 {
 }
 
 fn mistake(text: &str) -> String {
-    match from_json(text, "profile.json", &[]) {
+    match from_json(text, "profile.json", &[], &[]) {
         Err(error @ Error::File { .. }) => error.to_string(),
         Err(error) => panic!("not about the file: {error}"),
         Ok(_) => panic!("taken as right: {text}"),
@@ -290,7 +290,7 @@ fn a_profile_too_large_for_a_program_is_refused() {
     let names = names.join(",");
     let text = format!(r#"{{ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{names}] }}"#);
     assert!(matches!(
-        from_json(&text, "profile.json", &[]),
+        from_json(&text, "profile.json", &[], &[]),
         Err(Error::ProgramTooLong { .. })
     ));
 }

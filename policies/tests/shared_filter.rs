@@ -1,15 +1,15 @@
-//! The filter that stands beside a policy's own where the command shares the caller's namespaces.
+//! What is refused beside a policy's own table where the command shares the caller's namespaces.
 
 mod interpreter;
 
 use interpreter::{Call, run};
-use palisade_policies::NetworkMode;
-use palisade_policies::seccomp::{Action, shared, x86_64::number};
+use palisade_policies::seccomp::{Action, compile, shared, x86_64::number};
+use palisade_policies::{NetworkMode, Policy};
 
 const HIGH: u64 = 0xdead_beef << 32;
 
 fn answer(network: NetworkMode, name: &str, arguments: &[u64]) -> u32 {
-    let program = shared(network).unwrap();
+    let program = compile(&[shared(network)], "shared").unwrap();
     let mut all = [0; 6];
     all[..arguments.len()].copy_from_slice(arguments);
     run(&program.0, &Call::native(number(name).unwrap(), all)).0
@@ -105,5 +105,33 @@ fn nothing_else_is_refused() {
     }
     for name in ["shmget", "semget", "msgget", "mq_open"] {
         assert!(!allowed(NetworkMode::Host, name, &[]), "{name}");
+    }
+}
+
+#[test]
+fn one_program_refuses_what_either_would() {
+    for name in ["strict", "default", "compat", "task"] {
+        for network in [NetworkMode::None, NetworkMode::Host] {
+            let mut policy = Policy::builtin(name).unwrap();
+            policy.network.mode = network;
+            let own = policy.seccomp().unwrap();
+            let alone = compile(&[shared(network)], "shared").unwrap();
+            let both = policy.seccomp_shared().unwrap();
+            assert_eq!((own.len(), both.len()), (1, 1));
+            for number in 0..512 {
+                for first in [0, 1, 2, 10, 16, 0x1000_0000] {
+                    let call = Call::native(number, [first, 1, 0, 0, 0, 0]);
+                    let [own, alone, both] =
+                        [&own[0], &alone, &both[0]].map(|program| run(&program.0, &call).0);
+                    // Where both refuse, the policy's errno is what the command sees, and what is explained.
+                    let expected = if own == Action::Allow.value() {
+                        alone
+                    } else {
+                        own
+                    };
+                    assert_eq!(both, expected, "{name} {network:?} {number} {first:#x}");
+                }
+            }
+        }
     }
 }

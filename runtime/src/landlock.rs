@@ -30,7 +30,7 @@ pub(crate) struct PreparedLandlock {
 /// LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET of linux/landlock.h, since ABI 6.
 const SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
 /// LANDLOCK_SCOPE_SIGNAL, since ABI 6. A PID namespace does that better: PID 1 of a sandbox is in no domain.
-const SCOPE_SIGNAL: u64 = 2;
+pub(crate) const SCOPE_SIGNAL: u64 = 2;
 
 impl PreparedLandlock {
     /// None where the kernel has no Landlock and the caller goes on without.

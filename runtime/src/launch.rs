@@ -125,7 +125,8 @@ pub fn launch_recorded(
             .and_then(|args| args.first())
             .map(Into::into)
             .unwrap_or_default(),
-        reaped: false,
+        reaped: None,
+        started: false,
         missing,
         full: Vec::new(),
         without_namespaces: alone,

@@ -40,7 +40,10 @@ pub use idmap::helper;
 pub use join::joined::{JoinEvent, Joined};
 pub use join::request::{Copied, JoinCommand, Service, User};
 pub use launch::{launch, launch_recorded};
-pub use palisade_policies::Tier;
+pub use palisade_policies::{
+    Tier,
+    landlock::{Access, PathRule},
+};
 pub use plan::{File, Plan, Root, Scratch, Upper};
 pub use sandbox::{Event, Exit, Protections, Sandbox, Stdio, Usage};
 pub use sys::{begin, release_program};

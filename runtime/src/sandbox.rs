@@ -99,7 +99,10 @@ pub struct Sandbox {
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) program: std::path::PathBuf,
-    pub(crate) reaped: bool,
+    /// What PID 1 and its children used, once it has been waited for.
+    pub(crate) reaped: Option<libc::rusage>,
+    /// Whether the command is being executed.
+    pub(crate) started: bool,
     pub(crate) missing: Vec<String>,
     pub(crate) full: Vec<String>,
     /// Whether there is no PID namespace: then what the command leaves is looked for, and ended, one by one.
@@ -199,7 +202,10 @@ impl Sandbox {
                     .map(|(descriptor, filter)| Listener::new(descriptor, filter));
                 self.event()
             }
-            Kind::Started => Ok(Some(Event::Started(Protections::parse(record.text())))),
+            Kind::Started => {
+                self.started = true;
+                Ok(Some(Event::Started(Protections::parse(record.text()))))
+            }
             Kind::Exited => {
                 self.full = full::names(record.text());
                 Ok(Some(Event::Exited(Exit::from_wait_status(record.value))))
@@ -272,6 +278,13 @@ impl Sandbox {
     /// # Errors
     /// As for [`Sandbox::signal`].
     pub fn kill(&self) -> Result<(), Error> {
+        if self.without_namespaces && self.started {
+            // Its init process can do that in one step, unless somebody stopped it, and nobody can in its place.
+            let record = Record::new(Kind::Kill, 0, 0, b"");
+            if control::send(self.control.as_fd(), &record, None).is_ok() {
+                return self.signal(libc::SIGCONT);
+            }
+        }
         // PID 1 dies in any case, and takes the rest along; the cgroup is thawed first, as nothing frozen dies of it in v1.
         let group = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
         self.signal(libc::SIGKILL)?;
@@ -344,16 +357,30 @@ impl Sandbox {
         Ok(usage)
     }
 
+    /// Ends what is left of the sandbox once PID 1 has ended: nothing, where that had namespaces. Then no process of it can
+    /// write any more.
+    ///
+    /// # Errors
+    /// As for [`Sandbox::finish`].
+    pub fn settle(&mut self) -> Result<(), Error> {
+        if self.without_namespaces {
+            self.reap()?;
+        }
+        Ok(())
+    }
+
     fn reap(&mut self) -> Result<libc::rusage, Error> {
-        self.reaped = true;
         loop {
+            if let Some(usage) = self.reaped {
+                return Ok(usage);
+            }
             match sys::wait4(self.pid, 0) {
                 Ok(Some((_, _, usage))) => {
                     if self.without_namespaces {
                         // Nothing, unless somebody killed the process that looks after it.
                         tier::end_all();
                     }
-                    return Ok(usage);
+                    self.reaped = Some(usage);
                 }
                 Ok(None) | Err(Errno::EINTR) => {}
                 Err(errno) => {
@@ -369,7 +396,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        if !self.reaped {
+        if self.reaped.is_none() {
             let _ = self.kill();
             let _ = self.reap();
         }

@@ -860,6 +860,12 @@ pub(crate) fn kill(pid: i32, signal: c_int) {
     let _ = unsafe { libc::kill(pid, signal) };
 }
 
+/// Whether the calling process may signal process `pid` (kill(2) with signal 0).
+pub(crate) fn may_signal(pid: i32) -> Result<()> {
+    // SAFETY: takes integers only.
+    Errno::result(unsafe { libc::kill(pid, 0) }).map(drop)
+}
+
 /// sethostname(2).
 pub(crate) fn sethostname(name: &CStr) -> Result<()> {
     // SAFETY: the pointer is valid for the length given.

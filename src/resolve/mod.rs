@@ -175,7 +175,7 @@ pub fn resolve(
             files,
             landlock,
             landlock_complete: policy.filesystem.landlock_handles == Handles::All,
-            seccomp: protection::seccomp(request, policy)?,
+            seccomp: protection::seccomp(request, policy, false)?,
             args: args
                 .iter()
                 .any(|arg| arg.to_str().is_none())

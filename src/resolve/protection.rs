@@ -45,16 +45,23 @@ pub fn landlock(policy: &Policy, home: &Path, mounts: Vec<PathRule>) -> Vec<Path
     rules
 }
 
-/// The programs to load.
-pub fn seccomp(request: &Request, policy: &Policy) -> Result<Vec<Program>, Failure> {
+/// The programs to load; `shared` where the command shares the caller's namespaces.
+pub fn seccomp(request: &Request, policy: &Policy, shared: bool) -> Result<Vec<Program>, Failure> {
     match &request.protection.seccomp {
         Seccomp::Unconfined => Ok(Vec::new()),
-        Seccomp::Policy => policy.seccomp().map_err(|error| {
-            Failure::new(
-                error.to_string(),
-                "palisade policy check on the policy's file",
-            )
-        }),
+        Seccomp::Policy => {
+            let programs = if shared {
+                policy.seccomp_shared()
+            } else {
+                policy.seccomp()
+            };
+            programs.map_err(|error| {
+                Failure::new(
+                    error.to_string(),
+                    "palisade policy check on the policy's file",
+                )
+            })
+        }
         Seccomp::File(path) => {
             let wrong = |why: String| {
                 Failure::new(
@@ -63,7 +70,12 @@ pub fn seccomp(request: &Request, policy: &Policy) -> Result<Vec<Program>, Failu
                 )
             };
             let text = read(path).map_err(|error| wrong(reason(&error)))?;
-            let program = seccomp::from_json(&text, &path.to_string_lossy(), &policy.capabilities)
+            let older: Vec<_> = shared
+                .then(|| seccomp::shared(policy.network.mode))
+                .into_iter()
+                .collect();
+            let origin = path.to_string_lossy();
+            let program = seccomp::from_json(&text, &origin, &policy.capabilities, &older)
                 .map_err(|error| wrong(error.to_string()))?;
             Ok(vec![program])
         }

@@ -24,7 +24,8 @@ pub fn refine(
     refined.network.mode = request.network.unwrap_or(refined.network.mode);
     refined.filesystem.root = request.root_mode.unwrap_or(refined.filesystem.root);
     capabilities(&mut refined, request);
-    refined.minimum_tier = minimum_tier(policy, request);
+    // --best-effort goes on with less than was asked for, and never with less than the policy demands.
+    refined.minimum_tier = request.protection.require.unwrap_or(policy.minimum_tier);
     if policy.flags == Flags::TightenOnly {
         if let Some(option) = loosens(request) {
             return Err(Failure::new(
@@ -68,18 +69,6 @@ fn refuse_unenforced(policy: &Policy, request: &Request) -> Result<(), Failure> 
         );
     }
     Ok(())
-}
-
-/// What `--require` says, else the policy. `--best-effort` goes as far down as there is something left that confines, but
-/// not below what a policy demands whole.
-fn minimum_tier(policy: &Policy, request: &Request) -> Tier {
-    match request.protection.require {
-        Some(tier) => tier,
-        None if request.protection.best_effort && policy.minimum_tier < Tier::Full => {
-            Tier::NoNamespace
-        }
-        None => policy.minimum_tier,
-    }
 }
 
 fn capabilities(policy: &mut Policy, request: &Request) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Process, Root as SpecRoot, Spec, User as SpecUser};
 use palisade_policies::landlock::{Access, PathRule};
-use palisade_policies::{NetworkMode, Policy, RootMode, Tier, seccomp};
+use palisade_policies::{NetworkMode, Policy, RootMode, Tier};
 use palisade_rootfs::{ImageConfig, Ownership};
 use palisade_runtime::{Plan, Root};
 
@@ -117,11 +117,6 @@ pub fn resolve(
     }
 
     let spec = spec(request, policy, caller, &args, env, cwd)?;
-    let mut programs = vec![
-        seccomp::shared(policy.network.mode)
-            .map_err(|error| Failure::new(error.to_string(), ""))?,
-    ];
-    programs.extend(protection::seccomp(request, policy)?);
     Ok(Resolved {
         identity: "host",
         notes: vec![format!(
@@ -139,7 +134,7 @@ pub fn resolve(
             landlock: Some(rules),
             // It is the first wall here, not the second.
             landlock_complete: true,
-            seccomp: programs,
+            seccomp: protection::seccomp(request, policy, true)?,
             args: args
                 .iter()
                 .any(|arg| arg.to_str().is_none())

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 
@@ -80,6 +81,102 @@ fn a_swarm_of_orphans_is_ended() {
         format!("i=0; while [ $i -lt 60 ]; do (setsid {stays} &); i=$((i+1)); done; exit 6");
     assert_code(&run(&rig, &[], &script), 6);
     assert_eq!(left(&rig), [""; 0]);
+}
+
+/// `command` where whoever takes hold of processes one by one is slow.
+fn slowly(command: &Command) -> Command {
+    let mut traced = Command::new("strace");
+    traced
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pidfd_open"])
+        .args(["-e", "inject=pidfd_open:delay_enter=100000"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            traced.env(name, value);
+        }
+    }
+    traced
+}
+
+#[test]
+fn a_chain_of_forks_does_not_outrun_the_end() {
+    let rig = Rig::new();
+    // Each makes the next and ends: no list of processes is ever up to date.
+    let chain = format!(": {}; next() {{ next & }}; next", rig.mark());
+    for (options, last, code) in [
+        (&[][..], "exit 4", 4),
+        (
+            &["--timeout", "1s", "--stop-timeout", "0"],
+            "exec sleep 1000",
+            124,
+        ),
+    ] {
+        let command = alone(&rig, options, &format!("{chain}; {last}"));
+        assert_code(&end(slowly(&command).spawn().unwrap()), code);
+        assert_eq!(left(&rig), [""; 0]);
+    }
+}
+
+#[test]
+fn what_was_written_before_the_end_of_the_tree_arrives() {
+    let rig = Rig::new();
+    let last = rig.path("workspace/last").display().to_string();
+    let place = rig.path("workspace").display().to_string();
+    // What is in the file has been written to standard output before.
+    let script = format!(
+        "i=0; while :; do i=$((i + 1)); echo $i; echo $i >{last}.new; mv {last}.new {last}; done"
+    );
+    let options = [
+        "--output-limit",
+        "1g",
+        "--timeout",
+        "1s",
+        "--stop-timeout",
+        "0",
+        "-v",
+        &format!("{place}:{place}"),
+    ];
+    let output = on_host(&rig, &options, &format!("trap '' TERM; {script}"));
+    assert_code(&output, 124);
+    let number = |text: &str| text.trim().parse::<u64>().unwrap();
+    let written = number(&fs::read_to_string(&last).unwrap());
+    let arrived = number(text(&output.stdout).lines().next_back().unwrap());
+    assert!(arrived >= written, "{arrived} of {written}");
+}
+
+#[test]
+fn what_this_tier_refuses_besides_is_counted_and_explained() {
+    let rig = Rig::new();
+    let receipt = rig.path("receipt.json");
+    let options = ["--explain", "--receipt", receipt.to_str().unwrap()];
+    let script = "python3 -c '
+import socket
+for _ in range(3):
+    try:
+        socket.socket(socket.AF_INET)
+    except OSError as error:
+        print(error.errno)'";
+    let output = on_host(&rig, &options, script);
+    assert_eq!(
+        text(&output.stdout),
+        "97\n97\n97\n",
+        "{}",
+        describe(&output)
+    );
+    let receipt: serde_json::Value = serde_json::from_slice(&fs::read(&receipt).unwrap()).unwrap();
+    let calls = receipt["denials"]["system_calls"].as_array().unwrap();
+    let socket = calls.iter().find(|call| call["name"] == "socket").unwrap();
+    assert_eq!(
+        (&socket["count"], &socket["errno"]),
+        (&3.into(), &"EAFNOSUPPORT".into())
+    );
+    let said = text(&output.stderr);
+    assert!(said.contains("socket was denied 3 times"), "{said}");
+    assert!(said.contains("one that this tier adds"), "{said}");
 }
 
 #[test]

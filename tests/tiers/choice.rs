@@ -47,6 +47,15 @@ fn the_tier_that_held_is_in_the_receipt() {
     assert_eq!(receipt["identity"], "host");
     assert_eq!(receipt["protections"]["NoNewPrivs"], "1");
     assert_eq!(receipt["protections"]["CapEff"], "0000000000000000");
+    assert_eq!(receipt["mounts"], serde_json::json!([]));
+    let granted = receipt["landlock"].as_array().unwrap();
+    let access = |path: &str| {
+        let rule = granted.iter().find(|rule| rule["path"] == path);
+        rule.map(|rule| rule["access"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(access("/usr").as_deref(), Some("read-exec"));
+    assert_eq!(access("/dev/null").as_deref(), Some("write-files"));
+    assert_eq!(access("/tmp"), None);
     assert!(
         receipt["warnings"][0]
             .as_str()
@@ -105,10 +114,25 @@ fn less_than_the_minimum_is_refused_and_nothing_runs() {
 }
 
 #[test]
-fn best_effort_goes_on_without_namespaces_and_says_so() {
+fn best_effort_is_never_less_than_what_the_policy_demands() {
     let rig = Rig::new();
-    let command = host(&rig, &["--best-effort"], &[], "echo ran");
-    let output = end(without_namespaces(&command).spawn().unwrap());
+    let alone = |first: &[&str]| {
+        let command = host(&rig, first, &[], "echo ran");
+        end(without_namespaces(&command).spawn().unwrap())
+    };
+    let output = alone(&["--best-effort"]);
+    assert_code(&output, 125);
+    assert!(output.stdout.is_empty(), "{}", describe(&output));
+    let said = text(&output.stderr);
+    for word in [
+        "max_user_namespaces is 0",
+        "  try: ",
+        "--require no-namespace",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    // Whoever says which tier is enough gets it.
+    let output = alone(&["--best-effort", "--require", "no-namespace"]);
     assert_eq!(text(&output.stdout), "ran\n", "{}", describe(&output));
     assert!(
         text(&output.stderr).contains("tier no-namespace"),
@@ -192,7 +216,8 @@ fn memory_that_no_control_group_limits_is_watched_over_the_whole_tree() {
     let options = ["--best-effort", "--memory", "128m", "--timeout", "100s"];
     let receipt = rig.path("receipt.json");
     let receipt_option = ["--receipt", receipt.to_str().unwrap()];
-    let command = host(&rig, &options, &receipt_option, script);
+    let least = ["--require", "no-namespace"].as_slice();
+    let command = host(&rig, &[least, &options].concat(), &receipt_option, script);
     // Root has a control group, but not in a user namespace of its own.
     let output = end(without_namespaces(&command).spawn().unwrap());
     assert_code(&output, 137);

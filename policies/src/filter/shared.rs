@@ -1,10 +1,8 @@
 //! What is refused besides the policy where the command shares the caller's namespaces: what Landlock does not mediate.
 
 use super::rule::{Action, Comparison, Condition, Rule, Table};
-use super::{compile, x86_64};
-use crate::error::Error;
+use super::x86_64;
 use crate::policy::NetworkMode;
-use crate::program::Program;
 
 const EPERM: u16 = 1;
 const ENOSYS: u16 = 38;
@@ -59,16 +57,14 @@ const ON_A_PROCESS: [&str; 5] = [
     "sched_setscheduler",
 ];
 
-/// The program to load beside a policy's own where the command has neither namespaces nor a root of its own.
+/// The table that goes before a policy's own where the command has neither namespaces nor a root of its own.
 ///
 /// - Sockets: a UNIX socket by path leads to every service of the caller's (Landlock mediates that since its ninth version),
 ///   so there is none but a connected pair. Without a network, no other family either.
 /// - System V IPC, message queues, io_uring and keyrings are missing.
 /// - Limits, scheduling and priority of other processes cannot be set.
-///
-/// # Errors
-/// None that is known: the table is fixed and short.
-pub fn shared(network: NetworkMode) -> Result<Program, Error> {
+#[must_use]
+pub fn shared(network: NetworkMode) -> Table {
     let mut table = Table::new(Action::Allow);
     let mut rule = |name: &str, conditions: Vec<Condition>, action| {
         if let Some(number) = x86_64::number(name) {
@@ -119,5 +115,5 @@ pub fn shared(network: NetworkMode) -> Result<Program, Error> {
             Action::Errno(EPERM),
         );
     }
-    compile(&[table], "tier no-namespace")
+    table
 }

@@ -9,7 +9,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 
-use super::tree;
+use super::domain::Domain;
 use crate::command::{self, Start};
 use crate::control::{self, Kind, Record, Step};
 use crate::failure::{Failure, Try};
@@ -21,23 +21,24 @@ use crate::sys;
 /// The whole life of that process.
 pub(crate) fn run(mut init: Init<'_>) -> ! {
     let control = init.control.as_raw_fd();
-    let started = set_up(&init).and_then(|(proc, ruleset)| {
+    let started = set_up(&init).and_then(|inside| {
         let start = Start {
             prepared: init.prepared,
             command: &init.prepared.command,
             stdio: &init.stdio,
-            ruleset: ruleset.as_ref().map(AsFd::as_fd),
-            proc: Some(proc.as_fd()),
+            ruleset: inside.ruleset.as_ref().map(AsFd::as_fd),
+            proc: Some(inside.proc.as_fd()),
             outside: None,
             root: None,
             groups: &[],
             control: (init.prepared.listening.as_ref()).map(|_| init.control.as_fd()),
             bound: false,
         };
-        command::start(&start, &mut init.stack)
+        let command = command::start(&start, &mut init.stack)?;
+        Ok((command, inside.domain))
     });
-    let command = match started {
-        Ok(command) => command,
+    let (command, domain) = match started {
+        Ok(started) => started,
         Err(failure) => {
             let _ = control::send(init.control.as_fd(), &failure.into(), None);
             sys::exit_now(125);
@@ -49,11 +50,20 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     }
     // No end of a pipe stays open here: a reader of the command's output sees its end.
     let _ = sys::close_all_but(&mut [control]);
-    supervise(init.control.as_fd(), command.pid)
+    supervise(init.control.as_fd(), command.pid, &domain)
 }
 
-/// Everything that is done before the command's process exists. Returns the caller's /proc, and the Landlock rules.
-fn set_up<'p>(init: &Init<'p>) -> Result<(OwnedFd, Option<OwnedFd>), Failure<'p>> {
+/// What the command is started with, and ended by.
+struct Inside {
+    /// The caller's /proc.
+    proc: OwnedFd,
+    /// Its Landlock rules.
+    ruleset: Option<OwnedFd>,
+    domain: Domain,
+}
+
+/// Everything that is done before the command's process exists.
+fn set_up<'p>(init: &Init<'p>) -> Result<Inside, Failure<'p>> {
     let prepared = init.prepared;
     sys::block_all_signals().or_fail(Step::ProcessFlags, c"(signal mask)")?;
     nix::unistd::setsid().or_fail(Step::ProcessFlags, c"(session)")?;
@@ -68,7 +78,11 @@ fn set_up<'p>(init: &Init<'p>) -> Result<(OwnedFd, Option<OwnedFd>), Failure<'p>
         .as_ref()
         .map(PreparedLandlock::ruleset)
         .transpose()?;
-    Ok((proc, ruleset))
+    Ok(Inside {
+        proc,
+        ruleset,
+        domain: Domain::enter()?,
+    })
 }
 
 /// The ids stay the caller's own: no other can be had. Where the caller has capabilities, they go, and the way back to them.
@@ -85,13 +99,14 @@ fn drop_privileges(prepared: &Prepared) -> Result<(), Failure<'_>> {
         .or_fail(Step::ProcessFlags, c"(dumpable)")
 }
 
-/// Reaps what ends and passes on every signal until the command, or the supervisor, has ended. Then it ends what is left.
-fn supervise(control: BorrowedFd<'_>, command: i32) -> ! {
+/// Reaps what ends and passes on every signal until the command has ended, the supervisor has, or it asks for the end. Then it
+/// ends what is left, and says so when nothing is.
+fn supervise(control: BorrowedFd<'_>, command: i32, domain: &Domain) -> ! {
     let Ok(signals) = SignalFd::with_flags(
         &SigSet::all(),
         SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
     ) else {
-        tree::end_all();
+        domain.end_all();
         sys::exit_now(125);
     };
     loop {
@@ -99,10 +114,8 @@ fn supervise(control: BorrowedFd<'_>, command: i32) -> ! {
         loop {
             match sys::wait4(-1, libc::WNOHANG) {
                 Ok(Some((pid, status, _))) if pid == command => {
-                    let record = Record::new(Kind::Exited, 0, status, b"");
-                    let _ = control::send(control, &record, None);
-                    tree::end_all();
-                    sys::exit_now(0);
+                    domain.end_all();
+                    report(control, status);
                 }
                 Ok(Some(_)) | Err(Errno::EINTR) => {}
                 Ok(None) => break,
@@ -114,13 +127,13 @@ fn supervise(control: BorrowedFd<'_>, command: i32) -> ! {
             PollFd::new(control, PollFlags::POLLIN),
         ];
         let waited = poll(&mut ready, PollTimeout::NONE);
-        let gone = ready[1]
-            .revents()
-            .is_some_and(|came| came.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
-        if gone || waited.is_err_and(|errno| errno != Errno::EINTR) {
-            // The supervisor was killed: what it watched over ends with it.
-            tree::end_all();
-            sys::exit_now(125);
+        let came = ready[1].revents().unwrap_or(PollFlags::empty());
+        // The supervisor has something to say, or was killed: what it watched over ends with it.
+        if !came.is_empty() || waited.is_err_and(|errno| errno != Errno::EINTR) {
+            match domain.end_all_and_see(command) {
+                Some(status) => report(control, status),
+                None => sys::exit_now(125),
+            }
         }
         while let Ok(Some(came)) = signals.read_signal() {
             match i32::try_from(came.ssi_signo).unwrap_or(libc::SIGCHLD) {
@@ -131,4 +144,10 @@ fn supervise(control: BorrowedFd<'_>, command: i32) -> ! {
             }
         }
     }
+}
+
+/// The last word: how the command ended, when nothing else of the sandbox is left.
+fn report(control: BorrowedFd<'_>, status: i32) -> ! {
+    let _ = control::send(control, &Record::new(Kind::Exited, 0, status, b""), None);
+    sys::exit_now(0)
 }

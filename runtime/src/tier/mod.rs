@@ -2,8 +2,10 @@
 //! own, for where namespaces are refused.
 //!
 //! There is no PID namespace to end everything at once: an init process of the sandbox's own adopts what the command leaves
-//! (PR_SET_CHILD_SUBREAPER) and ends it, and the supervisor adopts it in turn should that process be killed.
+//! (PR_SET_CHILD_SUBREAPER), and a Landlock domain around both lets it end all of that in one step. Should that process be killed
+//! itself, the supervisor adopts what is left and ends it one by one.
 
+mod domain;
 mod init;
 mod tree;
 

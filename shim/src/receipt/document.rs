@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::SystemTime;
 
 use nix::sys::signal::Signal;
-use palisade_runtime::Plan;
+use palisade_runtime::{PathRule, Plan};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -37,6 +37,13 @@ struct Ran {
     usage: Usage,
     output: Option<Output>,
     denials: Option<Denials>,
+}
+
+impl Ran {
+    /// Whether the rules of the Plan held: with --best-effort a kernel without Landlock has none.
+    fn has_landlock(&self) -> bool {
+        self.protections.is_empty() || self.protections.contains_key("Landlock")
+    }
 }
 
 impl Ending {
@@ -139,6 +146,7 @@ struct Receipt<'a> {
     facts: &'a Facts,
     command: Option<Command<'a>>,
     mounts: Vec<Mount<'a>>,
+    landlock: Option<&'a [PathRule]>,
     limits: Limits,
     protections: Option<&'a BTreeMap<String, String>>,
     start: String,
@@ -198,6 +206,9 @@ pub(crate) fn document(
         facts,
         command: plan.and_then(Command::of),
         mounts: plan.map(mounts).unwrap_or_default(),
+        landlock: plan
+            .and_then(|plan| plan.landlock.as_deref())
+            .filter(|_| ran.is_none_or(Ran::has_landlock)),
         limits: plan.map(Limits::of).unwrap_or_default(),
         protections: ran.map(|ran| &ran.protections),
         start: rfc3339(start, MILLISECONDS),
@@ -293,7 +304,7 @@ impl Limits {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use palisade_runtime::Plan;
+    use palisade_runtime::{PathRule, Plan};
     use serde_json::{Value, json};
 
     use super::{Ending, Output, Passed, Ran, Usage, document};
@@ -317,6 +328,10 @@ mod tests {
         });
         let mut plan = crate::sample::plan(serde_json::from_value(spec).unwrap());
         plan.timeout = Some(Duration::from_millis(1500));
+        plan.landlock = Some(vec![PathRule {
+            path: "/workspace".into(),
+            access: palisade_runtime::Access::WriteExec,
+        }]);
         plan
     }
 
@@ -333,6 +348,10 @@ mod tests {
         assert_eq!(receipt["command"]["env"], json!(["PATH", "TOKEN"]));
         assert_eq!(receipt["result"]["reason"], "not-found");
         assert_eq!(receipt["mounts"][0]["source"], "/tmp/w");
+        assert_eq!(
+            receipt["landlock"],
+            json!([{"path": "/workspace", "access": "write-exec"}])
+        );
         assert_eq!(receipt["limits"]["pids"], 64);
         assert_eq!(receipt["limits"]["timeout_milliseconds"], 1500);
     }

@@ -195,6 +195,7 @@ impl Supervisor<'_> {
             // Whatever else there is to do: its caller stands still meanwhile.
             self.answer()?;
         }
+        self.sandbox.settle()?;
         // What PID 1 said last may have come together with its end.
         while self.exit.is_none() {
             match self.sandbox.event()? {
