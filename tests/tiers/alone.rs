@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use crate::rig::{
     Guard, Rig, assert_code, describe, end, entries, pid, processes_with, started, text,
 };
-use crate::without::{alone, on_host};
+use crate::without::{alone, host, on_host, without_namespaces};
 
 fn run(rig: &Rig, options: &[&str], script: &str) -> std::process::Output {
     end(alone(rig, options, script).spawn().unwrap())
@@ -106,7 +106,8 @@ fn slowly(command: &Command) -> Command {
 fn a_chain_of_forks_does_not_outrun_the_end() {
     let rig = Rig::new();
     // Each makes the next and ends: no list of processes is ever up to date.
-    let chain = format!(": {}; next() {{ next & }}; next", rig.mark());
+    let next = format!("sh -c \"$0\" \"$0\" {} &", rig.mark());
+    let chain = format!("next='{next}'; sh -c \"$next\" \"$next\"");
     for (options, last, code) in [
         (&[][..], "exit 4", 4),
         (
@@ -124,26 +125,26 @@ fn a_chain_of_forks_does_not_outrun_the_end() {
 #[test]
 fn what_was_written_before_the_end_of_the_tree_arrives() {
     let rig = Rig::new();
-    let last = rig.path("workspace/last").display().to_string();
     let place = rig.path("workspace").display().to_string();
     // What is in the file has been written to standard output before.
     let script = format!(
-        "i=0; while :; do i=$((i + 1)); echo $i; echo $i >{last}.new; mv {last}.new {last}; done"
+        "trap '' TERM; exec python3 -c '
+import os
+last = os.open(\"{place}/last\", os.O_CREAT | os.O_WRONLY)
+number = 0
+while True:
+    number += 1
+    os.write(1, b\"%d\\n\" % number)
+    os.pwrite(last, b\"%20d\" % number, 0)'"
     );
-    let options = [
-        "--output-limit",
-        "1g",
-        "--timeout",
-        "1s",
-        "--stop-timeout",
-        "0",
-        "-v",
-        &format!("{place}:{place}"),
-    ];
-    let output = on_host(&rig, &options, &format!("trap '' TERM; {script}"));
+    let mount = format!("{place}:{place}");
+    let limits = ["--output-limit=1g", "--timeout=1s", "--stop-timeout=0"];
+    let first = ["--require=no-namespace", "-v", &mount];
+    let command = without_namespaces(&host(&rig, &first, &limits, &script));
+    let output = end(slowly(&command).spawn().unwrap());
     assert_code(&output, 124);
     let number = |text: &str| text.trim().parse::<u64>().unwrap();
-    let written = number(&fs::read_to_string(&last).unwrap());
+    let written = number(&fs::read_to_string(rig.path("workspace/last")).unwrap());
     let arrived = number(text(&output.stdout).lines().next_back().unwrap());
     assert!(arrived >= written, "{arrived} of {written}");
 }
