@@ -1,11 +1,12 @@
 //! What PID 1 tells the supervisor: fixed-size records on one SOCK_SEQPACKET pair.
 
 use std::fmt;
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::MsgFlags;
+
+use crate::sys;
 
 /// A step of the set-up inside the sandbox, in the order they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,14 +290,7 @@ pub(crate) fn send(
     let bytes = record.encode(&mut buffer);
     match descriptor {
         None => nix::sys::socket::send(socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL).map(drop),
-        Some(fd) => nix::sys::socket::sendmsg::<()>(
-            socket.as_raw_fd(),
-            &[IoSlice::new(bytes)],
-            &[ControlMessage::ScmRights(&[fd.as_raw_fd()])],
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )
-        .map(drop),
+        Some(descriptor) => sys::message::send(socket, bytes, descriptor),
     }
 }
 
@@ -306,24 +300,15 @@ pub(crate) type Received = (Record, Option<OwnedFd>);
 /// Receives one record without waiting. No record now is `Err(EAGAIN)`, the other side gone is `Ok(None)`.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> nix::Result<Option<Received>> {
     let mut buffer = [0; SIZE];
-    let mut space = nix::cmsg_space!(RawFd);
-    let mut parts = [IoSliceMut::new(&mut buffer)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let mut received = None;
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            for number in numbers {
-                received = Some(crate::sys::received_descriptor(number));
-            }
-        }
-    }
-    let length = message.bytes;
+    let mut received = [None];
+    let (length, _) =
+        sys::message::receive(socket, &mut buffer, &mut received, libc::MSG_DONTWAIT)?;
     if length == 0 {
         return Ok(None);
     }
+    let [descriptor] = received;
     Record::decode(&buffer[..length])
-        .map(|record| Some((record, received)))
+        .map(|record| Some((record, descriptor)))
         .ok_or(Errno::EBADMSG)
 }
 

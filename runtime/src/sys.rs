@@ -19,6 +19,9 @@ use nix::sys::time::TimeSpec;
 use palisade_policies::Instruction;
 
 pub(crate) mod direct;
+pub(crate) mod message;
+
+pub(crate) use message::MOST_DESCRIPTORS;
 
 /// Turns the result of a system call into a descriptor.
 fn descriptor(result: c_long) -> Result<OwnedFd> {
@@ -892,9 +895,6 @@ pub(crate) fn landlock_abi() -> Result<i32> {
     .map(|v| v as i32)
 }
 
-/// The most descriptors that one message can carry (SCM_MAX_FD of the kernel).
-pub(crate) const MOST_DESCRIPTORS: usize = 253;
-
 /// Sends one byte and these descriptors, for [`receive_go`].
 pub(crate) fn send_go(socket: BorrowedFd<'_>, descriptors: &[RawFd]) -> Result<()> {
     let byte = [std::io::IoSlice::new(&[1])];
@@ -909,51 +909,10 @@ pub(crate) fn receive_go(
     socket: BorrowedFd<'_>,
     into: &mut [Option<OwnedFd>],
 ) -> Result<Option<usize>> {
-    let mut byte = [0_u8; 1];
-    let mut part = libc::iovec {
-        iov_base: byte.as_mut_ptr().cast(),
-        iov_len: 1,
-    };
-    // Room for the header and MOST_DESCRIPTORS numbers of four bytes, aligned as a cmsghdr must be.
-    let mut space = [0_u64; 4 + MOST_DESCRIPTORS / 2];
-    // SAFETY: msghdr is plain data.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = space.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&space);
-    // SAFETY: every pointer in the message is valid for its length.
-    let received = Errno::result(unsafe {
-        libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC)
-    })?;
-    if received == 0 {
-        return Ok(None);
+    match message::receive(socket, &mut [0], into, 0)? {
+        (0, _) => Ok(None),
+        (_, count) => Ok(Some(count)),
     }
-    let mut count = 0;
-    // SAFETY: the kernel has filled in the control buffer that the message describes.
-    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-    while !header.is_null() {
-        // SAFETY: a non-null header of CMSG_FIRSTHDR or CMSG_NXTHDR lies inside the buffer.
-        let control = unsafe { &*header };
-        if control.cmsg_level == libc::SOL_SOCKET && control.cmsg_type == libc::SCM_RIGHTS {
-            // SAFETY: the data of a header starts inside the buffer; the length is what the kernel wrote.
-            let (data, overhead) = unsafe { (libc::CMSG_DATA(header), libc::CMSG_LEN(0) as usize) };
-            for index in 0..(control.cmsg_len - overhead) / size_of::<RawFd>() {
-                // SAFETY: `index` is below the number of descriptors in this header.
-                let number = unsafe {
-                    data.add(index * size_of::<RawFd>())
-                        .cast::<[u8; 4]>()
-                        .read()
-                };
-                let number = RawFd::from_ne_bytes(number);
-                *into.get_mut(count).ok_or(Errno::EMSGSIZE)? = Some(received_descriptor(number));
-                count += 1;
-            }
-        }
-        // SAFETY: `header` came from this message.
-        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
-    }
-    Ok(Some(count))
 }
 
 #[cfg(test)]
