@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use ureq::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use ureq::http::{Method, Request, Response, StatusCode, Uri};
+use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, Proxy, SendBody};
 
 use super::options::Options;
 use super::trust::Trust;
+use super::{transport, verifier};
 use crate::error::{Error, Result};
 
 /// Connections to hosts, kept open between requests.
@@ -149,7 +151,7 @@ impl Http {
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let mut config = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -159,10 +161,13 @@ impl Http {
             .timeout_per_write(Some(self.idle))
             .max_response_header_size(64 << 10)
             .proxy(self.proxies.of(address)?);
-        if secure {
-            config = config.tls_config(self.trust.config(host, verify)?);
-        }
-        let agent: Agent = config.build().into();
+        let agent = if secure {
+            let certificates = self.trust.config(host, verify)?;
+            let connector = transport::connector(certificates);
+            Agent::with_parts(config.build(), connector, DefaultResolver::default())
+        } else {
+            config.build().into()
+        };
         agents.insert(key, agent.clone());
         Ok(agent)
     }
@@ -227,7 +232,7 @@ fn of_tls(error: &rustls::Error) -> (FaultKind, String) {
         rustls::Error::InvalidMessage(_) => (FaultKind::NotTls, "it does not speak TLS".to_owned()),
         rustls::Error::InvalidCertificate(why) => (
             FaultKind::Certificate,
-            format!("its certificate is not believed ({why})"),
+            format!("its certificate is not believed: {}", verifier::words(why)),
         ),
         rustls::Error::AlertReceived(alert) => (
             FaultKind::Certificate,

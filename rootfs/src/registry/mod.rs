@@ -26,7 +26,9 @@ mod rules;
 mod session;
 mod signature;
 mod token;
+mod transport;
 mod trust;
+mod verifier;
 
 pub use challenge::Challenge;
 pub use configuration::{Configuration, Endpoint};

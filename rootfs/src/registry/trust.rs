@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustls::crypto::ring;
-use ureq::tls::{
-    Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem,
-};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, client::danger::ServerCertVerifier};
 
+use super::verifier::{Blind, Verifier};
 use crate::error::{Error, Result};
 
 /// The largest certificate file that is read, in bytes.
@@ -19,9 +20,14 @@ const LARGEST: u64 = 4 << 20;
 pub(super) struct Trust {
     /// Directories with a directory for each host, the first has precedence.
     directories: Vec<PathBuf>,
-    extra: Vec<Certificate<'static>>,
-    system: OnceLock<Vec<Certificate<'static>>>,
+    extra: Vec<CertificateDer<'static>>,
+    /// The system's authorities: of `$SSL_CERT_FILE`, `$SSL_CERT_DIR`, or where distributions have them.
+    system: OnceLock<Vec<CertificateDer<'static>>>,
+    provider: Arc<CryptoProvider>,
 }
+
+/// What is shown to a host that asks who is there: certificates and their key.
+type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Trust {
     /// With the certificates of more files (PEM) for every host.
@@ -38,32 +44,43 @@ impl Trust {
             directories,
             extra,
             system: OnceLock::new(),
+            provider: Arc::new(ring::default_provider()),
         })
     }
 
     /// The configuration for a host (with its port where it is not the usual one).
-    pub(super) fn config(&self, host: &str, verify: bool) -> Result<TlsConfig> {
-        let builder = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
-        let (roots, client) = self.of_host(host)?;
-        let builder = builder.client_cert(client);
-        if !verify {
-            return Ok(builder
-                .disable_verification(true)
-                .root_certs(RootCerts::Specific(Arc::default()))
-                .build());
-        }
-        let mut all = self.system.get_or_init(system).clone();
-        all.extend(self.extra.iter().cloned());
-        all.extend(roots);
-        Ok(builder
-            .root_certs(RootCerts::Specific(Arc::new(all)))
-            .build())
+    pub(super) fn config(&self, host: &str, verify: bool) -> Result<Arc<ClientConfig>> {
+        let (own, client) = self.of_host(host)?;
+        let provider = || Arc::clone(&self.provider);
+        let verifier: Arc<dyn ServerCertVerifier> = if verify {
+            let own = self.extra.iter().cloned().chain(own).collect();
+            let system = self
+                .system
+                .get_or_init(|| rustls_native_certs::load_native_certs().certs);
+            Arc::new(Verifier::new(system, own, provider()))
+        } else {
+            Arc::new(Blind(provider()))
+        };
+        let cannot = |e: rustls::Error| Error::Registry {
+            doing: "prepare TLS for",
+            what: host.to_owned(),
+            reason: e.to_string(),
+            remedy: "check the files in /etc/containers/certs.d/HOST",
+        };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(cannot)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let config = match client {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(cannot)?,
+            None => builder.with_no_client_auth(),
+        };
+        Ok(Arc::new(config))
     }
 
     /// The files of a host's directories: `*.crt` are authorities, `NAME.cert` with `NAME.key` is shown to it.
-    fn of_host(&self, host: &str) -> Result<(Vec<Certificate<'static>>, Option<ClientCert>)> {
+    fn of_host(&self, host: &str) -> Result<(Vec<CertificateDer<'static>>, Option<Shown>)> {
         let mut roots = Vec::new();
         let mut client = None;
         for directory in &self.directories {
@@ -86,37 +103,22 @@ impl Trust {
     }
 }
 
-/// The system's authorities: of `$SSL_CERT_FILE`, `$SSL_CERT_DIR`, or where distributions have them.
-fn system() -> Vec<Certificate<'static>> {
-    let found = rustls_native_certs::load_native_certs().certs;
-    found
-        .iter()
-        .map(|der| Certificate::from_der(der).to_owned())
-        .collect()
-}
-
-fn shown(file: &Path) -> Result<ClientCert> {
+fn shown(file: &Path) -> Result<Shown> {
     let chain = certificates(file)?;
     if chain.is_empty() {
         return Err(broken(file, "it holds no certificate (PEM)"));
     }
     let key_file = file.with_extension("key");
-    let key = PrivateKey::from_pem(&read(&key_file)?)
+    let key = PrivateKeyDer::from_pem_slice(&read(&key_file)?)
         .map_err(|_| broken(&key_file, "it holds no private key (PEM)"))?;
-    Ok(ClientCert::new_with_certs(&chain, key))
+    Ok((chain, key))
 }
 
-fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>> {
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let text = read(file)?;
-    let mut found = Vec::new();
-    for item in parse_pem(&text) {
-        match item {
-            Ok(PemItem::Certificate(certificate)) => found.push(certificate),
-            Ok(_) => {}
-            Err(_) => return Err(broken(file, "it is not PEM")),
-        }
-    }
-    Ok(found)
+    CertificateDer::pem_slice_iter(&text)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| broken(file, "it is not PEM"))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
