@@ -2,9 +2,8 @@
 //!
 //! `policies` asks every probe under every built-in policy. `proofs` takes one protection after the other away and
 //! asks again: a probe that does not notice could not have noticed its loss either.
-//! `workloads` runs ordinary programs.
+//! Ordinary programs at work are in integration/programs.
 
 mod policies;
 mod proofs;
 mod rig;
-mod workloads;
