@@ -39,6 +39,7 @@ mod resolve;
 mod run;
 mod sandboxes;
 mod selection;
+mod stats;
 mod top;
 mod verb;
 mod volume;

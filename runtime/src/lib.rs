@@ -47,3 +47,4 @@ pub use palisade_policies::{
 pub use plan::{File, Plan, Root, Scratch, Upper};
 pub use sandbox::{Event, Exit, Protections, Sandbox, Stdio, Usage};
 pub use sys::{begin, release_program};
+pub use tier::usage as usage_below;

@@ -9,9 +9,25 @@ pub(crate) fn parent_in(stat: &[u8]) -> Option<i32> {
     fields.nth(1)?.parse().ok()
 }
 
+/// Processor time in clock ticks (sysconf(3), `_SC_CLK_TCK`), of ended children that were waited for included: fields 14 to 17.
+pub(crate) fn ticks_in(stat: &[u8]) -> Option<u64> {
+    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(&stat[name_ends + 1..]).ok()?;
+    let fields = fields.split_ascii_whitespace().skip(11).take(4);
+    fields.map(|field| field.parse::<u64>().ok()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_a_process_and_its_ended_children_is_one_sum() {
+        let stat = b"12 (a) b) R 7 12 12 0 -1 4 1 2 3 4 10 20 300 4000 20 0 1 0 99";
+        assert_eq!(ticks_in(stat), Some(4330));
+        assert_eq!(ticks_in(b"12 (sh) R 7"), Some(0));
+        assert_eq!(ticks_in(b"12"), None);
+    }
 
     #[test]
     fn the_parent_is_found_behind_whatever_the_name_is() {

@@ -12,6 +12,7 @@ mod error;
 mod health;
 pub mod joined;
 pub mod log;
+pub mod measure;
 mod meter;
 pub mod monitor;
 mod outcome;

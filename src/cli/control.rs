@@ -1,12 +1,12 @@
 //! The verbs that act on running sandboxes from outside, as clap knows them.
 
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 
 use super::life::root;
 
 /// All of them.
 pub fn verbs() -> Vec<Command> {
-    vec![pause(), unpause()]
+    vec![pause(), unpause(), stats()]
 }
 
 fn verb(name: &'static str, about: &'static str) -> Command {
@@ -33,4 +33,30 @@ pub fn pause() -> Command {
 /// `palisade unpause`.
 pub fn unpause() -> Command {
     verb("unpause", "Let the processes of paused sandboxes go on").arg(sandboxes())
+}
+
+/// `palisade stats`.
+pub fn stats() -> Command {
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .action(ArgAction::SetTrue)
+            .help(help)
+    };
+    verb(
+        "stats",
+        "Print what sandboxes use of processors, memory, network and disks, each second",
+    )
+    .arg(switch("all", "Also those that do not run").short('a'))
+    .arg(switch("no-stream", "Once, not each second"))
+    .arg(switch("no-trunc", "Whole ids"))
+    .arg(
+        Arg::new("format")
+            .long("format")
+            .value_name("TEMPLATE")
+            .help(
+                "A Go template, as '{{.Name}} {{.CPUPerc}} {{.MemUsage}}', table TEMPLATE, or json",
+            ),
+    )
+    .arg(sandboxes().required(false).num_args(0..))
 }

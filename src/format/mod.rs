@@ -22,9 +22,7 @@ pub use clock::{created_at, parse_time, rfc3339};
 pub use filter::{Filters, Key, Takes, truth};
 pub use listing::{Listing, Row, inspected};
 pub use parse::Template;
-#[allow(unused_imports)] // For answers about memory.
-pub use quantity::binary_size;
-pub use quantity::{ago, duration, size};
+pub use quantity::{ago, binary_size, duration, size};
 
 use std::fmt;
 

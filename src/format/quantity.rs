@@ -6,7 +6,6 @@ use std::time::Duration;
 const DECIMAL: [&str; 9] = ["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"];
 
 /// Units of 1024.
-#[allow(dead_code)] // For answers about memory.
 const BINARY: [&str; 9] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"];
 
 /// Bytes in units of a thousand with three digits: `7.8MB`.
@@ -15,7 +14,6 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// Bytes in units of 1024 with four digits, as memory is given: `1.944MiB`.
-#[allow(dead_code)] // For answers about memory.
 pub fn binary_size(bytes: u64) -> String {
     scaled(bytes, 1024.0, 4, &BINARY)
 }

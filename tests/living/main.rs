@@ -7,19 +7,19 @@ mod rig;
 #[allow(dead_code)] // Each suite uses its part of the rig.
 #[path = "../detached/sandbox.rs"]
 mod sandbox;
+mod stats;
 
 use std::fs;
 use std::path::PathBuf;
 
 use sandbox::Sandboxes;
 
-/// The directories of a running sandbox's control group; none where it has none, as an ordinary user's may.
+/// The directories of a running sandbox's control group; none where it has none.
 fn cgroup(boxes: &Sandboxes, id: &str) -> Option<Vec<PathBuf>> {
     let path = boxes.rig.path("store/sandboxes").join(id);
     let state = fs::read(path.join("state.json")).unwrap();
     let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
     let line = state["cgroup"].as_str().map(str::to_owned);
-    assert!(line.is_some() || !nix::unistd::geteuid().is_root());
     let paths = line?;
     let paths = paths.split('\t').filter(|field| field.starts_with('/'));
     Some(paths.map(PathBuf::from).collect())

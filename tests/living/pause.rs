@@ -16,6 +16,7 @@ fn paused(options: &[&str], script: &str) -> Option<(Sandboxes, String)> {
     let id = boxes.detached(&all, script);
     let output = boxes.palisade(&["pause", "box"]);
     if cgroup(&boxes, &id).is_none() {
+        assert!(!nix::unistd::geteuid().is_root(), "{}", describe(&output));
         assert_code(&output, 1);
         let said = text(&output.stderr);
         assert!(

@@ -11,6 +11,8 @@ use super::directory::Directory;
 pub struct Usage {
     /// Bytes in use now, page cache included.
     pub memory: Option<u64>,
+    /// Of which the page cache could give back at once: files nobody has used for a while.
+    pub memory_inactive: Option<u64>,
     /// The most bytes in use at once.
     pub memory_peak: Option<u64>,
     /// Processor time of all its processes, ended ones included.
@@ -55,6 +57,10 @@ fn v2(directory: &Directory, leaf: Option<&Directory>) -> Usage {
     let io = directory.read("io.stat").ok();
     Usage {
         memory: number(directory, "memory.current"),
+        memory_inactive: directory
+            .read("memory.stat")
+            .ok()
+            .and_then(|stat| flat(&stat, "inactive_file")),
         memory_peak: number(directory, "memory.peak"),
         cpu_time: microseconds("usage_usec"),
         cpu_user: microseconds("user_usec"),
@@ -77,6 +83,10 @@ fn v1(cgroup: &Cgroup) -> Usage {
     let mut usage = Usage::default();
     if let Some(memory) = cgroup.v1_of(Controller::Memory) {
         usage.memory = number(memory, "memory.usage_in_bytes");
+        usage.memory_inactive = memory
+            .read("memory.stat")
+            .ok()
+            .and_then(|stat| flat(&stat, "total_inactive_file"));
         usage.memory_peak = number(memory, "memory.max_usage_in_bytes");
         usage.oom_kills = memory
             .read("memory.oom_control")

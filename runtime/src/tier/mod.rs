@@ -10,6 +10,7 @@ mod init;
 mod tree;
 
 pub(crate) use init::run;
+pub use tree::usage;
 pub(crate) use tree::{all_of, end_all, memory};
 
 use nix::errno::Errno;

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{SysconfVar, sysconf};
 
-use crate::stat::parent_in;
+use crate::cgroup::Usage;
+use crate::stat::{parent_in, ticks_in};
 use crate::sys;
 
 /// How long one round waits for what it has killed, before it looks for what has come since.
@@ -47,20 +50,45 @@ pub(crate) fn end_all() {
 /// Memory that belongs to the processes below `root`, itself included: anonymous, shared in memory, and swapped out, in bytes
 /// (proc_pid_status(5)). What several of them share is counted for each.
 pub(crate) fn memory(root: i32) -> u64 {
-    let parents = parents();
-    let kilobytes = |status: &str, name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    below(root, &parents)
-        .into_iter()
-        .chain([root])
-        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
-        .flat_map(|status| {
-            ["RssAnon:", "RssShmem:", "VmSwap:"].map(|name| kilobytes(&status, name).unwrap_or(0))
-        })
-        .sum::<u64>()
-        .saturating_mul(1024)
+    all_of(root).into_iter().filter_map(memory_of).sum()
+}
+
+fn memory_of(pid: i32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parts = ["RssAnon:", "RssShmem:", "VmSwap:"];
+    let kilobytes: u64 = parts.iter().filter_map(|name| field(&status, name)).sum();
+    Some(kilobytes.saturating_mul(1024))
+}
+
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// What the processes below `root`, itself included, use and have used, as far as /proc tells: memory, processor time (that of
+/// ended children included, once somebody has waited for them), and how many processes and threads there are.
+///
+/// For a sandbox without a cgroup, by the process id of its PID 1.
+pub fn usage(root: i32) -> Usage {
+    let (mut memory, mut ticks, mut threads) = (0, 0, 0);
+    for pid in all_of(root) {
+        // One that has ended meanwhile uses nothing.
+        let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        memory += memory_of(pid).unwrap_or(0);
+        ticks += ticks_in(&stat).unwrap_or(0);
+        threads += field(&status, "Threads:").unwrap_or(0);
+    }
+    let second = sysconf(SysconfVar::CLK_TCK).ok().flatten();
+    let second = second.and_then(|ticks| u64::try_from(ticks).ok());
+    Usage {
+        memory: Some(memory),
+        cpu_time: Some(Duration::from_millis(
+            ticks.saturating_mul(1000) / second.unwrap_or(100).max(1),
+        )),
+        pids: Some(threads),
+        ..Usage::default()
+    }
 }
 
 /// `root` and every process below it.
@@ -123,6 +151,13 @@ mod tests {
     fn a_ring_ends() {
         let parents = HashMap::from([(2, 3), (3, 2)]);
         assert_eq!(below(2, &parents), [3]);
+    }
+
+    #[test]
+    fn this_process_is_counted_with_its_threads_and_its_time() {
+        let used = usage(nix::unistd::getpid().as_raw());
+        assert!(used.pids >= Some(1) && used.memory > Some(64 * 1024));
+        assert_eq!(usage(i32::MAX).memory, Some(0));
     }
 
     #[test]
