@@ -1,11 +1,14 @@
 //! `palisade attach`, and `start -a`.
 
+use std::ffi::OsString;
+
 use clap::ArgMatches;
 use palisade_shim::log::{Reader, Wanted};
-use palisade_shim::monitor::{Attachment, Left};
+use palisade_shim::monitor::{Attachment, LEAVE, Left};
 use palisade_shim::state::Entry;
 
 use crate::failure::{Failure, reason};
+use crate::request;
 use crate::sandboxes::{connect, failure, registry};
 
 /// Shows a running sandbox's output, and passes on keys and signals, until it ends.
@@ -24,13 +27,23 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
         )
         .with_code(1));
     }
-    around(&entry, !matches.get_flag("no-stdin"), || Ok(()))
+    let leave = keys(matches)?;
+    around(&entry, !matches.get_flag("no-stdin"), &leave, || Ok(()))
+}
+
+/// `--detach-keys`, else docker's.
+pub fn keys(matches: &ArgMatches) -> Result<Vec<u8>, Failure> {
+    let typed = matches.get_one::<OsString>("detach-keys");
+    let keys = typed.map(|typed| request::detach_keys("--detach-keys", typed));
+    let keys = keys.transpose().map_err(|failure| failure.with_code(1))?;
+    Ok(keys.flatten().unwrap_or_else(|| LEAVE.to_vec()))
 }
 
 /// Attaches to a sandbox that `start` brings up, so that nothing it writes is missed.
 pub fn around(
     entry: &Entry,
     input: bool,
+    leave: &[u8],
     start: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
     let directory = entry.directory.join("log");
@@ -43,6 +56,8 @@ pub fn around(
         .with_code(1)
     };
     let log = Reader::open(&directory, Wanted::default(), true).map_err(unreadable)?;
+    // Until its exit code is known, even if it removes itself.
+    let _held = entry.hold().map_err(|error| failure(&error))?;
     start()?;
     let known = entry.look().map_err(|error| failure(&error))?;
     if !directory.exists() {
@@ -62,6 +77,7 @@ pub fn around(
         client: &client,
         log,
         input,
+        leave,
     };
     match attachment.run().map_err(|error| failure(&error))? {
         Left::Ended(Some(code)) => Ok(code),

@@ -13,7 +13,7 @@ use crate::request::Request;
 use crate::run::{Cidfile, Ready, prepare, tell};
 use crate::sandboxes;
 use crate::verb::print;
-use crate::{diagnosis, dry_run, record, volume};
+use crate::{attach, diagnosis, dry_run, record, volume};
 
 /// Makes a sandbox without starting it and prints its id.
 pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
@@ -99,17 +99,37 @@ pub fn detach(
         Ok(()) => print(&format!("{}\n", entry.id)).map(|()| 0),
         Err(refusal) => {
             // A sandbox that never ran is no use to anybody.
-            match entry.wait_for_lock() {
-                Ok(lock) => registry
-                    .remove(&entry, &lock)
-                    .map_err(|error| failed(&error))?,
-                Err(Error::NoSuchSandbox { .. }) => {}
-                Err(error) => return Err(failed(&error)),
-            }
+            sandboxes::discard(&registry, &entry)?;
             volume::forget(&ready.resolved.volumes);
             Err(Failure::new(refusal.message, refusal.advice).with_code(refusal.code))
         }
     }
+}
+
+/// Starts a registered sandbox with a monitor of its own and attaches to it, so that it can be left (`--detach-keys`).
+pub fn attach(
+    request: &Request,
+    ready: &Ready,
+    options: &supervise::Options,
+    leave: &[u8],
+) -> Result<u8, Failure> {
+    let (known, lock) = register(request, ready)?;
+    let registry = Registry::new(&ready.data);
+    let entry = known.entry.clone();
+    let mut refused = false;
+    let result = attach::around(&entry, true, leave, || {
+        monitor::start(&registry, known, lock, &ready.resolved.plan, options)
+            .map_err(|error| failed(&error))?
+            .map_err(|refusal| {
+                refused = true;
+                Failure::new(refusal.message, refusal.advice).with_code(refusal.code)
+            })
+    });
+    if refused {
+        sandboxes::discard(&registry, &entry)?;
+        volume::forget(&ready.resolved.volumes);
+    }
+    result
 }
 
 fn failed(error: &Error) -> Failure {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use palisade_rootfs::Users;
 use palisade_runtime::{JoinCommand, Service, User, terminal};
 use palisade_shim::joined::{self, Transfer};
-use palisade_shim::monitor::Request;
+use palisade_shim::monitor::{LEAVE, Request};
 use palisade_shim::state::{Entry, Registry};
 use palisade_shim::{Error, Outcome, Reason};
 
@@ -47,8 +47,15 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
             .map(|()| 0)
             .map_err(|error| failure(&entry, &error));
     }
-    let outcome = joined::run(&command, arguments.interactive, hand_in)
+    let typed = arguments.detach_keys.as_deref();
+    let leave = typed.map(|typed| text::detach_keys("--detach-keys", typed));
+    let leave = leave.transpose()?.flatten().unwrap_or(LEAVE.to_vec());
+    let outcome = joined::run(&command, arguments.interactive, &leave, hand_in)
         .map_err(|error| failure(&entry, &error))?;
+    let Some(outcome) = outcome else {
+        // It was left, and goes on.
+        return Ok(0);
+    };
     tell(&outcome, command.timeout);
     Ok(outcome.code)
 }

@@ -6,10 +6,10 @@ use clap::ArgMatches;
 use nix::sys::signal::Signal;
 use palisade_rootfs::Platform;
 use palisade_rootfs::volumes::{self, Volumes};
-use palisade_shim::Error;
 use palisade_shim::state::{
     Check, Config, Healthiness, Known, Mount, Registry, Restart, State, Status, Verdict,
 };
+use palisade_shim::{Error, log};
 use serde_json::{Map, Value, json};
 
 use crate::caller::Caller;
@@ -131,6 +131,7 @@ pub fn sandbox(known: &Known, checks: &[Check]) -> Value {
             "Foreground": config.foreground,
             "Monitor": known.state.monitor.unwrap_or(0),
             "Expires": config.expires.map(rfc3339),
+            "LogLost": log::lost(&known.entry.directory.join("log")),
         },
     })
 }
@@ -277,8 +278,22 @@ fn host_config(config: &Config) -> Value {
         "SecurityOpt": ["no-new-privileges"],
         "Tmpfs": tmpfs,
         "LogConfig": {
-            "Type": if config.log.keep { "palisade" } else { "none" },
-            "Config": { "max-size": config.log.max_size.to_string(), "max-file": config.log.max_file.to_string() },
+            "Type": if config.log.keep { "local" } else { "none" },
+            "Config": log_options(config),
         },
     })
+}
+
+/// docker's options of a log, as far as there are such.
+fn log_options(config: &Config) -> Value {
+    let log = &config.log;
+    let mut options = json!({
+        "max-size": log.max_size.to_string(),
+        "max-file": log.max_file.to_string(),
+    });
+    if let Some(buffer) = log.buffer {
+        options["mode"] = "non-blocking".into();
+        options["max-buffer-size"] = buffer.to_string().into();
+    }
+    options
 }

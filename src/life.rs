@@ -20,9 +20,17 @@ pub fn start(matches: &ArgMatches) -> Result<u8, Failure> {
     let attached = matches.get_flag("attach") || matches.get_flag("interactive");
     if let ([name], true) = (names.as_slice(), attached) {
         let entry = registry.find(name).map_err(|error| failure(&error))?;
-        return attach::around(&entry, matches.get_flag("interactive"), || {
-            launch(&registry, &entry)
+        let leave = attach::keys(matches)?;
+        let input = matches.get_flag("interactive");
+        let passing = entry.config().is_ok_and(|config| config.auto_remove);
+        let mut refused = false;
+        let result = attach::around(&entry, input, &leave, || {
+            launch(&registry, &entry).inspect_err(|_| refused = true)
         });
+        if refused && passing {
+            sandboxes::discard(&registry, &entry)?;
+        }
+        return result;
     }
     if attached {
         return Err(Failure::new(

@@ -77,7 +77,7 @@ pub fn config(
         stop_signal: plan.stop_signal,
         stop_timeout: plan.stop_timeout,
         auto_remove: request.remove,
-        foreground: !request.life.detach,
+        foreground: !request.life.detach && request.life.detach_keys.is_none(),
         restart: request.life.restart,
         health: health(
             request,

@@ -306,6 +306,11 @@ fn execute(
         cidfile.keep();
         return Ok(code);
     }
+    if let Some(keys) = &request.life.detach_keys {
+        let code = create::attach(request, ready, &options, keys)?;
+        cidfile.keep();
+        return Ok(code);
+    }
     if request.has_record() && resolved.plan.tier != Tier::NoNamespace {
         let (known, lock) = create::register(request, ready).map_err(recorded)?;
         let registry = Registry::new(&ready.data);

@@ -137,6 +137,17 @@ pub fn remove(
     }
 }
 
+/// Removes a sandbox that could not be started, as soon as its monitor is done with it.
+pub fn discard(registry: &Registry, entry: &Entry) -> Result<(), Failure> {
+    match entry.wait_for_lock() {
+        Ok(lock) => registry
+            .remove(entry, &lock)
+            .map_err(|error| failure(&error)),
+        Err(Error::NoSuchSandbox { .. }) => Ok(()),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
 /// A sandbox and its lock, to start it; none where it runs.
 pub fn claim(entry: &Entry) -> Result<Option<(Known, Lock)>, Error> {
     loop {

@@ -21,6 +21,9 @@ pub struct Copies<'a> {
     console: Option<Console<'a>>,
     input: Option<Relay>,
     output: [Option<Relay>; 2],
+    /// The keys by which the caller leaves, typed on the terminal.
+    keys: Vec<u8>,
+    left: bool,
 }
 
 impl<'a> Copies<'a> {
@@ -37,14 +40,28 @@ impl<'a> Copies<'a> {
             console: None,
             input,
             output,
+            keys: Vec::new(),
+            left: false,
         }
+    }
+
+    /// The same, where the caller may leave by typing these keys.
+    pub fn leaving(mut self, keys: &[u8]) -> Self {
+        self.keys = keys.to_vec();
+        self
+    }
+
+    /// Whether the caller has.
+    pub fn left(&self) -> bool {
+        self.left
     }
 
     /// The command's terminal is there.
     pub fn link(&mut self, master: BorrowedFd, meter: Option<Rc<Meter>>) -> Result<(), Error> {
         let linked = Console::link(master, self.interactive, self.caller)?;
         self.console = Some(linked.console);
-        self.input = linked.input;
+        let keys = &self.keys;
+        self.input = linked.input.map(|relay| relay.leaving(keys));
         self.output = [Some(linked.output.measured(meter)), None];
         Ok(())
     }
@@ -61,10 +78,12 @@ impl<'a> Copies<'a> {
 
     /// Copies what can be copied now; a signal that the command is to have, where its terminal was hung up.
     pub fn copy(&mut self) -> Result<Option<i32>, Error> {
-        if let Some(input) = &mut self.input
-            && input.pump() != Flow::Open
-        {
-            self.input = None;
+        match self.input.as_mut().map(Relay::pump) {
+            None | Some(Flow::Open) => {}
+            Some(flow) => {
+                self.left = flow == Flow::Left;
+                self.input = None;
+            }
         }
         let mut hung_up = None;
         for output in &mut self.output {

@@ -9,7 +9,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::pipe2;
+use nix::sys::signal::SigSet;
+use nix::unistd::{pipe2, read};
+use palisade_runtime::detach::{Side, detach, exit_now};
 use palisade_runtime::{Exit, JoinCommand, JoinEvent, Joined, Protections, Service, Stdio, Usage};
 
 use crate::Error;
@@ -22,6 +24,9 @@ use crate::stdio::{Caller, Streams, null};
 /// Runs `command` with the caller's standard streams until it has ended. `hand_in` gives the descriptor to whoever holds
 /// the sandbox, for [`Sandbox::admit`](palisade_runtime::Sandbox::admit).
 ///
+/// None where the keys `leave` were typed on its terminal: then the command goes on, and a process of this one's stays to read
+/// what it writes there. The calling process must have one thread.
+///
 /// What the command leaves in the background goes on in the sandbox. When this process is killed, the command's whole tree
 /// ends. Signals that reach it go to the command, and stay blocked afterwards.
 ///
@@ -30,8 +35,9 @@ use crate::stdio::{Caller, Streams, null};
 pub fn run(
     command: &JoinCommand,
     interactive: bool,
+    leave: &[u8],
     hand_in: impl FnOnce(OwnedFd) -> Result<(), Error>,
-) -> Result<Outcome, Error> {
+) -> Result<Option<Outcome>, Error> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let caller = Caller {
         stdin: stdin.as_fd(),
@@ -50,20 +56,23 @@ pub fn run(
     drop(streams.handed);
     hand_in(theirs)?;
     let mut watch = Watch {
-        copies: Copies::new(caller, interactive, streams.input, streams.output),
+        copies: Copies::new(caller, interactive, streams.input, streams.output).leaving(leave),
         joined,
         signals,
         started: None,
         waiting: Vec::new(),
     };
-    let ended = watch.until_end()?;
+    let Some(ended) = watch.until_end()? else {
+        watch.leave()?;
+        return Ok(None);
+    };
     watch.copies.drain(&watch.signals)?;
     let circumstances = Circumstances {
         stopped_by: ended.timed_out.then_some(Limit::Time),
         ..Circumstances::default()
     };
     let (code, reason, signal) = classify(ended.exit, &circumstances);
-    Ok(Outcome {
+    Ok(Some(Outcome {
         denials: None,
         code,
         reason,
@@ -77,7 +86,7 @@ pub fn run(
         start,
         duration: clock.elapsed(),
         problems: Vec::new(),
-    })
+    }))
 }
 
 /// Starts `command` with nothing on its standard streams and leaves it alone.
@@ -183,16 +192,50 @@ enum Turn {
 }
 
 impl Watch<'_> {
-    fn until_end(&mut self) -> Result<Ended, Error> {
+    /// None where the caller wants to leave.
+    fn until_end(&mut self) -> Result<Option<Ended>, Error> {
         loop {
             match self.wait()? {
                 Turn::Keeper => {
                     if let Some(ended) = self.listen()? {
-                        return Ok(ended);
+                        return Ok(Some(ended));
                     }
                 }
                 Turn::Signal => self.take_signal()?,
                 Turn::Flow => self.copy()?,
+            }
+            if self.copies.left() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Leaves a process behind that holds the command's terminal and reads it until the command has ended.
+    fn leave(mut self) -> Result<(), Error> {
+        let Some(terminal) = self.joined.terminal() else {
+            return Ok(());
+        };
+        if let Side::Caller(_) = detach(&[self.joined.control(), terminal])? {
+            return Ok(());
+        }
+        // Whoever wants an end of this process may have it; the command ends with it then.
+        let _ = SigSet::empty().thread_set_mask();
+        let mut dropped = [0; 4096];
+        loop {
+            if let Some(terminal) = self.joined.terminal() {
+                let mut fds = [
+                    PollFd::new(self.joined.control(), PollFlags::POLLIN),
+                    PollFd::new(terminal, PollFlags::POLLIN),
+                ];
+                let _ = poll(&mut fds, PollTimeout::NONE);
+                if fds[1].revents().is_some_and(|events| !events.is_empty()) {
+                    // Its end is the command's, which the other descriptor tells.
+                    let _ = read(terminal, &mut dropped);
+                }
+            }
+            match self.joined.event() {
+                Ok(Some(JoinEvent::Exited { .. } | JoinEvent::Closed)) | Err(_) => exit_now(0),
+                Ok(_) => {}
             }
         }
     }

@@ -42,12 +42,12 @@ pub struct Relay {
     leave: Option<Leave>,
 }
 
-/// Two keys that end a relay when one follows the other.
+/// Keys that end a relay when they come one after the other.
 #[derive(Debug)]
 struct Leave {
-    keys: [u8; 2],
-    /// Whether the last byte was the first of them.
-    begun: bool,
+    keys: Vec<u8>,
+    /// How many of them came last; these are held back.
+    typed: usize,
 }
 
 /// Where a relay writes to.
@@ -115,11 +115,12 @@ impl Relay {
         self
     }
 
-    /// Ends with [`Flow::Left`] when these keys come one after the other, where `wanted`.
+    /// Ends with [`Flow::Left`] when these keys come one after the other. Until it is clear that they do not, what may be
+    /// their beginning is held back. No keys end nothing.
     #[must_use]
-    pub fn leaving(mut self, keys: [u8; 2], wanted: bool) -> Self {
-        let begun = false;
-        self.leave = wanted.then_some(Leave { keys, begun });
+    pub fn leaving(mut self, keys: &[u8]) -> Self {
+        let (keys, typed) = (keys.to_vec(), 0);
+        self.leave = (!keys.is_empty()).then_some(Leave { keys, typed });
         self
     }
 
@@ -168,10 +169,14 @@ impl Relay {
                 // EIO is how a pty master says that its other side is closed.
                 Ok(0) | Err(_) => return self.end(Flow::Ended),
                 Ok(count) => {
-                    if let Some(leave) = &mut self.leave
-                        && leave.typed(&self.buffer[..count])
-                    {
-                        return self.end(Flow::Left);
+                    let mut count = count;
+                    if let Some(leave) = &mut self.leave {
+                        let Some(passed) = leave.pass(&self.buffer[..count]) else {
+                            return self.end(Flow::Left);
+                        };
+                        count = passed.len();
+                        self.buffer.resize(count.max(BUFFER), 0);
+                        self.buffer[..count].copy_from_slice(&passed);
                     }
                     let admitted = self
                         .meter
@@ -231,15 +236,24 @@ fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> bool {
 }
 
 impl Leave {
-    /// Whether both keys came, the second right after the first.
-    fn typed(&mut self, bytes: &[u8]) -> bool {
-        for byte in bytes {
-            if self.begun && *byte == self.keys[1] {
-                return true;
+    /// What of the held back and these bytes is to be passed on; none where all keys came.
+    fn pass(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut passed = Vec::with_capacity(bytes.len() + self.typed);
+        for &byte in bytes {
+            if byte != self.keys[self.typed] {
+                passed.extend_from_slice(&self.keys[..self.typed]);
+                self.typed = 0;
             }
-            self.begun = *byte == self.keys[0];
+            if byte == self.keys[self.typed] {
+                self.typed += 1;
+            } else {
+                passed.push(byte);
+            }
+            if self.typed == self.keys.len() {
+                return None;
+            }
         }
-        false
+        Some(passed)
     }
 }
 
@@ -270,6 +284,32 @@ mod tests {
         assert_eq!(relay.pump(), Flow::Open);
         drop(full);
         assert_eq!(relay.pump(), Flow::Broken);
+    }
+
+    #[test]
+    fn keys_that_leave_are_held_back_until_they_are_others() {
+        let leave = |typed: &[&[u8]]| {
+            let mut leave = super::Leave {
+                keys: vec![16, 17, b'x'],
+                typed: 0,
+            };
+            let mut passed = Vec::new();
+            for bytes in typed {
+                match leave.pass(bytes) {
+                    Some(bytes) => passed.extend(bytes),
+                    None => return (passed, true),
+                }
+            }
+            (passed, false)
+        };
+        assert_eq!(leave(&[b"ab", &[16], &[17]]), (b"ab".to_vec(), false));
+        assert_eq!(leave(&[&[16], &[17], b"x"]), (vec![], true));
+        assert_eq!(leave(&[&[16, 17], b"y"]), (vec![16, 17, b'y'], false));
+        assert_eq!(leave(&[&[16, 16, 17, b'x']]), (vec![], true));
+        assert_eq!(
+            leave(&[&[16, 16, 17], b"z"]),
+            (vec![16, 16, 17, b'z'], false)
+        );
     }
 
     /// A relay between two pipes: (where the writer writes, the relay, where the reader reads).

@@ -10,6 +10,7 @@ use crate::failure::Failure;
 #[allow(missing_docs, clippy::struct_excessive_bools)] // Each field is the option of the same name in OPTIONS, which says what it is.
 pub struct ExecArguments {
     pub detach: bool,
+    pub detach_keys: Option<OsString>,
     pub env: Vec<OsString>,
     pub env_file: Vec<OsString>,
     pub help: bool,
@@ -34,6 +35,7 @@ type Exec = Opt<ExecArguments>;
 #[rustfmt::skip]
 pub static OPTIONS: &[Opt<ExecArguments>] = &[
     Exec::switch("detach", "Leave the command running in the background, with nothing on its standard streams", |a, v| a.detach = v).short('d'),
+    Exec::value("detach-keys", "KEYS", "With -it: leave the command running when these keys are typed [default: ctrl-p,ctrl-q]", |a, v| a.detach_keys = Some(v)),
     Exec::value("env", "NAME[=VALUE]", "Set an environment variable beside the sandbox's; NAME alone takes the caller's value", |a, v| a.env.push(v)).short('e'),
     Exec::value("env-file", "FILE", "Read environment variables from a file, one NAME=VALUE a line", |a, v| a.env_file.push(v)),
     Exec::switch("interactive", "Connect standard input", |a, v| a.interactive = v).short('i'),

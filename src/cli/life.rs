@@ -80,6 +80,14 @@ fn signal(help: &'static str) -> Arg {
         .help(help)
 }
 
+fn detach_keys() -> Arg {
+    Arg::new("detach-keys")
+        .long("detach-keys")
+        .value_name("KEYS")
+        .value_parser(clap::value_parser!(OsString))
+        .help("Keys that leave it running when they are typed on its terminal [default: ctrl-p,ctrl-q]")
+}
+
 /// `palisade start`.
 pub fn start() -> Command {
     verb("start", "Start sandboxes that were made or have ended")
@@ -89,6 +97,7 @@ pub fn start() -> Command {
             "Show its output until it ends, and end with its exit code",
         ))
         .arg(switch("interactive", 'i', "Connect standard input too"))
+        .arg(detach_keys())
         .arg(sandboxes())
 }
 
@@ -181,17 +190,15 @@ pub fn logs() -> Command {
 
 /// `palisade attach`.
 pub fn attach() -> Command {
-    verb(
-        "attach",
-        "Be connected to a running sandbox's streams; ctrl-p ctrl-q leaves it running",
-    )
-    .arg(
-        Arg::new("no-stdin")
-            .long("no-stdin")
-            .action(ArgAction::SetTrue)
-            .help("Do not connect standard input"),
-    )
-    .arg(sandbox())
+    verb("attach", "Be connected to a running sandbox's streams")
+        .arg(
+            Arg::new("no-stdin")
+                .long("no-stdin")
+                .action(ArgAction::SetTrue)
+                .help("Do not connect standard input"),
+        )
+        .arg(detach_keys())
+        .arg(sandbox())
 }
 
 /// `palisade cp`.

@@ -38,11 +38,6 @@ const TABLE: &[(&str, char, &str)] = &[
     ("cpu-rt-period", '\0', "--cpus"),
     ("cpu-rt-runtime", '\0', "--cpus"),
     (
-        "detach-keys",
-        '\0',
-        "nothing: ctrl-p ctrl-q leaves an attached sandbox",
-    ),
-    (
         "device-cgroup-rule",
         '\0',
         "--device, which shows one device and nothing more",

@@ -3,11 +3,15 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use palisade_shim::monitor::LEAVE;
 use palisade_shim::state::{LogOptions, Restart};
 
 use super::{each, optional, text};
 use crate::cli::run::RunArguments;
 use crate::failure::Failure;
+
+/// docker's `max-buffer-size`, in bytes.
+const LOG_BUFFER: u64 = 1 << 20;
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +26,8 @@ pub struct Life {
     pub queue: Option<String>,
     /// `--replace`.
     pub replace: bool,
+    /// `--detach-keys`, where there is a terminal to type them at.
+    pub detach_keys: Option<Vec<u8>>,
     /// `--log-driver` and `--log-opt`.
     pub log: LogOptions,
     /// `--health-…`.
@@ -65,9 +71,21 @@ pub fn understand(typed: &mut RunArguments) -> Result<Life, Failure> {
         queue: optional(typed.queue.take(), |v| text::sandbox_name("--queue", v))?,
         ttl: optional(typed.ttl.take(), |v| text::duration("--ttl", &v))?,
         replace: typed.replace,
+        detach_keys: detach_keys(typed)?,
         log: log(typed.log_driver.take(), std::mem::take(&mut typed.log_opt))?,
         health: health(typed)?,
     })
+}
+
+/// `--detach-keys`, which makes a sandbox that can be left.
+fn detach_keys(typed: &mut RunArguments) -> Result<Option<Vec<u8>>, Failure> {
+    let keys = optional(typed.detach_keys.take(), |v| {
+        text::detach_keys("--detach-keys", &v)
+    })?;
+    let at_a_terminal = typed.interactive && typed.tty && !typed.detach;
+    Ok(keys
+        .filter(|_| at_a_terminal)
+        .map(|keys| keys.unwrap_or_else(|| LEAVE.to_vec())))
 }
 
 fn restart(typed: &str) -> Result<Restart, Failure> {
@@ -98,11 +116,13 @@ fn log(driver: Option<OsString>, options: Vec<OsString>) -> Result<LogOptions, F
             _ => {
                 return Err(Failure::new(
                     format!("--log-driver {} does not exist here", driver.display()),
-                    "--log-driver local, which palisade logs reads, or none",
+                    "--log-driver local or json-file, which palisade logs reads, or none; palisade logs -f in a pipe for others",
                 ));
             }
         }
     }
+    let mut mode = None;
+    let mut buffer = None;
     for (name, value) in each(options, |v| text::pair("--log-opt", v))? {
         let odd = |example: &str| {
             Failure::new(
@@ -125,13 +145,31 @@ fn log(driver: Option<OsString>, options: Vec<OsString>) -> Result<LogOptions, F
                     .filter(|count| (1..=1000).contains(count));
                 log.max_file = count.ok_or_else(|| odd("3"))?;
             }
+            "mode" => match value.as_str() {
+                "blocking" | "non-blocking" => mode = Some(value == "non-blocking"),
+                _ => return Err(odd("blocking, or non-blocking")),
+            },
+            "max-buffer-size" => {
+                let size = palisade_policies::parse_size(&value).filter(|size| *size > 0);
+                buffer = Some(size.ok_or_else(|| odd("1m"))?);
+            }
             _ => {
                 return Err(Failure::new(
                     format!("there is no --log-opt {name}"),
-                    "--log-opt max-size=10m and --log-opt max-file=3",
+                    "max-size=10m, max-file=3, mode=blocking or non-blocking, max-buffer-size=1m",
                 ));
             }
         }
+    }
+    match (mode, buffer) {
+        (Some(true), size) => log.buffer = Some(size.unwrap_or(LOG_BUFFER)),
+        (_, Some(_)) => {
+            return Err(Failure::new(
+                "--log-opt max-buffer-size: nothing is buffered where the command waits for its log",
+                "--log-opt mode=non-blocking with it",
+            ));
+        }
+        _ => {}
     }
     Ok(log)
 }
@@ -199,7 +237,12 @@ mod tests {
         let of = |options: &[&str]| log(None, options.iter().map(OsString::from).collect());
         let log = of(&["max-size=1m", "max-file=2"]).unwrap();
         assert_eq!((log.max_size, log.max_file), (1 << 20, 2));
+        let log = of(&["mode=non-blocking", "max-buffer-size=4m"]).unwrap();
+        assert_eq!(log.buffer, Some(4 << 20));
+        assert_eq!(of(&["mode=non-blocking"]).unwrap().buffer, Some(1 << 20));
+        assert_eq!(of(&["mode=blocking"]).unwrap().buffer, None);
         for odd in [
+            "max-buffer-size=1m",
             "max-size=1",
             "max-size=x",
             "max-file=0",

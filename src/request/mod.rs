@@ -22,7 +22,7 @@ pub use limits::{Limits, Pids, Swap};
 pub use mounts::{Bind, Mount, Tmpfs, sandbox_path};
 pub use protection::{Protection, Seccomp};
 pub use receipt::Receipt;
-pub use text::{sandbox_name, signal, stop_timeout};
+pub use text::{detach_keys, sandbox_name, signal, stop_timeout};
 
 use crate::caller::Caller;
 use crate::cli::run::RunArguments;
@@ -228,7 +228,8 @@ impl Request {
     /// Whether other commands shall be able to find the sandbox. A plain run in the foreground leaves no trace, and starts
     /// without writing one.
     pub fn has_record(&self) -> bool {
-        self.life.detach || self.name.is_some() || !self.labels.is_empty() || self.cidfile.is_some()
+        let stays = self.life.detach || self.life.detach_keys.is_some();
+        stays || self.name.is_some() || !self.labels.is_empty() || self.cidfile.is_some()
     }
 }
 

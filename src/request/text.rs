@@ -65,6 +65,32 @@ pub fn stop_timeout(option: &str, typed: &OsStr) -> Result<Duration, Failure> {
         })
 }
 
+/// The keys that leave a sandbox running, as docker writes them: characters and `ctrl-x`, with commas between. None where there
+/// are none, which means the usual ones.
+pub fn detach_keys(option: &str, typed: &OsStr) -> Result<Option<Vec<u8>>, Failure> {
+    let odd = || {
+        Failure::new(
+            format!("{option} {} is no list of keys", typed.display()),
+            format!(
+                "{option} ctrl-p,ctrl-q: characters, or ctrl- and one of a to z @ [ \\ ] ^ _, with commas between"
+            ),
+        )
+    };
+    let text = typed.to_str().ok_or_else(odd)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let key = |key: &str| match (key.as_bytes(), key.strip_prefix("ctrl-").map(str::as_bytes)) {
+        ([byte], _) => Some(*byte),
+        (b"DEL", _) => Some(127),
+        (_, Some([letter @ (b'a'..=b'z')])) => Some(letter - b'a' + 1),
+        (_, Some([sign @ (b'@' | b'['..=b'_')])) => Some(sign - b'@'),
+        _ => None,
+    };
+    let keys: Option<Vec<u8>> = text.split(',').map(key).collect();
+    keys.map(Some).ok_or_else(odd)
+}
+
 /// A signal's number by number or name, with or without `SIG` and in any case; `RTMIN+3` and `RTMAX-1` too.
 pub fn signal(typed: &str) -> Option<i32> {
     let (lowest, highest) = (34, 64);
@@ -154,6 +180,20 @@ pub fn pair(option: &str, typed: OsString) -> Result<(String, String), Failure> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_leave_are_written_as_docker_has_them() {
+        let of = |typed: &str| detach_keys("--detach-keys", OsStr::new(typed)).ok();
+        assert_eq!(of("ctrl-p,ctrl-q"), Some(Some(vec![16, 17])));
+        assert_eq!(
+            of("a,ctrl-@,ctrl-[,ctrl-\\,ctrl-],ctrl-^,ctrl-_,DEL,Z"),
+            Some(Some(vec![b'a', 0, 27, 28, 29, 30, 31, 127, b'Z']))
+        );
+        assert_eq!(of(""), Some(None));
+        for odd in ["ctrl-", "ctrl-P", "ab", "a,,b", "ctrl-1", ",", "é"] {
+            assert_eq!(of(odd), None, "{odd}");
+        }
+    }
 
     #[test]
     fn signals_are_known_by_name_and_number() {

@@ -105,3 +105,32 @@ fn without_a_log_there_is_a_word_about_it() {
         describe(&output)
     );
 }
+
+#[test]
+fn a_log_that_nobody_waits_for_is_complete_where_there_is_room_and_says_what_it_lost() {
+    let boxes = Sandboxes::new();
+    let options = [
+        "--name",
+        "app",
+        "--log-opt",
+        "mode=non-blocking",
+        "--log-opt",
+        "max-buffer-size=64m",
+    ];
+    boxes.detached(
+        &options,
+        "for n in 0 1 2 3 4 5 6 7 8 9; do echo line $n; echo err $n >&2; done",
+    );
+    boxes.says(&["wait", "app"]);
+    let logs = boxes.says(&["logs", "app"]);
+    assert_eq!(logs.lines().count(), 10, "{logs}");
+    let shown = "{{.HostConfig.LogConfig.Type}} {{json .HostConfig.LogConfig.Config}} {{.Palisade.LogLost}}";
+    assert_eq!(
+        boxes.says(&["inspect", "-f", shown, "app"]),
+        r#"local {"max-buffer-size":"67108864","max-file":"3","max-size":"10485760","mode":"non-blocking"} 0"#
+    );
+    // Again, with a monitor that has written before.
+    boxes.says(&["start", "app"]);
+    boxes.says(&["wait", "app"]);
+    assert_eq!(boxes.says(&["logs", "app"]).lines().count(), 20);
+}

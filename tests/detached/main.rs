@@ -3,6 +3,7 @@
 mod crash;
 mod generate;
 mod health;
+mod leave;
 mod life;
 mod logs;
 mod names;
@@ -13,3 +14,6 @@ mod remains;
 #[path = "../process/rig.rs"]
 mod rig;
 mod sandbox;
+#[allow(dead_code)] // Each suite uses its part of the rig.
+#[path = "../rig/screen.rs"]
+mod screen;

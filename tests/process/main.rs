@@ -5,6 +5,8 @@ mod ending;
 mod exit;
 mod receipt;
 mod rig;
+#[path = "../rig/screen.rs"]
+mod screen;
 mod signals;
 mod streams;
 mod terminal;

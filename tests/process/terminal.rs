@@ -1,135 +1,21 @@
 //! `-t`: a terminal of the command's own, and the caller's, which it never gets.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::io::Read;
 
-use nix::fcntl::{OFlag, open};
-use nix::pty::{Winsize, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
-use nix::unistd::Pid;
-use palisade_runtime::terminal::set_window_size;
 
-use crate::rig::{Guard, Rig, assert_code, binary, describe, end, feed, text};
+use crate::rig::{Guard, Rig, assert_code, describe, end, feed, text};
+use crate::screen::{Screen, pty, resize};
 
-/// The caller's terminal as whoever sits at it sees it, with palisade run there by a shell.
-struct Screen {
-    master: File,
-    shell: Child,
-    seen: String,
-    _guard: Guard,
-}
-
-impl Screen {
-    fn new(rig: &Rig, size: (u16, u16), options: &[&str], command: &[&str]) -> Self {
-        let (master, slave) = pty();
-        resize(&master, size);
-        let stdio = || Stdio::from(slave.try_clone().unwrap());
-        // setsid(1) makes the terminal the controlling one of a new session, as a terminal emulator does. The shell stays,
-        // as the end of a session's leader may throw away what is still on its way to the screen.
-        let shell = Command::new("setsid")
-            .args([
-                "--ctty",
-                "sh",
-                "-c",
-                "\"$@\"; echo \"[ended $?]\"; read -r key",
-                "sh",
-            ])
-            .arg(binary())
-            .args(["run", "--rm", "--root"])
-            .arg(rig.path("store"))
-            .args(options)
-            .arg(format!("dir:{}", rig.path("image").display()))
-            .args(command)
-            .stdin(stdio())
-            .stdout(stdio())
-            .stderr(stdio())
-            .spawn()
-            .unwrap();
-        let guard = Guard::over(&shell);
-        Self {
-            master,
-            shell,
-            seen: String::new(),
-            _guard: guard,
-        }
-    }
-
-    /// Reads the screen until `text` is on it.
-    #[track_caller]
-    fn until(&mut self, text: &str) {
-        let mut buffer = [0; 4096];
-        let mut from = 0;
-        while !self.seen[from..].contains(text) {
-            from = self
-                .seen
-                .floor_char_boundary(self.seen.len().saturating_sub(text.len()));
-            match self.master.read(&mut buffer) {
-                Ok(count) if count > 0 => self
-                    .seen
-                    .push_str(&String::from_utf8_lossy(&buffer[..count])),
-                other => panic!("{text:?} never appeared ({other:?}): {}", self.seen),
-            }
-        }
-    }
-
-    fn press(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// Waits for palisade's end and returns its exit code; what was on the screen before it is in `seen`.
-    #[track_caller]
-    fn wait(&mut self) -> i32 {
-        self.until("[ended ");
-        self.until("]\r\n");
-        let (seen, rest) = self.seen.rsplit_once("[ended ").unwrap();
-        let code = rest.split(']').next().unwrap().parse().unwrap();
-        self.seen = seen.to_owned();
-        code
-    }
-
-    /// Everything on the screen, and the exit code.
-    #[track_caller]
-    fn end(mut self) -> (String, i32) {
-        let code = self.wait();
-        self.press("\n");
-        self.shell.wait().unwrap();
-        (self.seen, code)
-    }
-
-    /// The palisade that the shell runs.
-    fn palisade(&self) -> Pid {
-        let children = format!("/proc/{0}/task/{0}/children", self.shell.id());
-        let children = std::fs::read_to_string(children).unwrap();
-        Pid::from_raw(children.trim().parse().expect("one child"))
-    }
-}
-
-/// Both sides of a new terminal. Neither passes to what other tests start at the same time, as those of openpty(3) would.
-fn pty() -> (File, File) {
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let master = posix_openpt(flags).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let path = ptsname_r(&master).unwrap();
-    let slave = open(path.as_str(), flags, Mode::empty()).unwrap();
-    (OwnedFd::from(master).into(), slave.into())
-}
-
-fn resize(master: impl AsFd, (ws_row, ws_col): (u16, u16)) {
-    set_window_size(
-        master,
-        &Winsize {
-            ws_row,
-            ws_col,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        },
-    )
-    .unwrap();
+/// A terminal with `palisade run` on it.
+fn screen(rig: &Rig, size: (u16, u16), options: &[&str], command: &[&str]) -> Screen {
+    let image = format!("dir:{}", rig.path("image").display());
+    let mut arguments = vec!["run", "--rm"];
+    arguments.extend_from_slice(options);
+    arguments.push(&image);
+    arguments.extend_from_slice(command);
+    Screen::new(size, &arguments, &rig.path("store"))
 }
 
 fn flags(termios: &Termios) -> impl PartialEq + std::fmt::Debug + use<> {
@@ -144,7 +30,7 @@ fn flags(termios: &Termios) -> impl PartialEq + std::fmt::Debug + use<> {
 #[test]
 fn all_three_streams_are_one_terminal_of_the_sandboxs_own() {
     let rig = Rig::new();
-    let screen = Screen::new(
+    let screen = self::screen(
         &rig,
         (24, 80),
         &["-it"],
@@ -167,7 +53,7 @@ fn the_size_is_right_from_the_start_and_follows_the_callers() {
     let rig = Rig::new();
     let script =
         "trap 'stty size' WINCH; stty size; echo ready; while :; do read line && exit 0; done";
-    let mut screen = Screen::new(&rig, (33, 111), &["-it"], &["sh", "-c", script]);
+    let mut screen = self::screen(&rig, (33, 111), &["-it"], &["sh", "-c", script]);
     screen.until("ready");
     assert!(screen.seen.contains("33 111"), "{}", screen.seen);
     resize(&screen.master, (44, 99));
@@ -181,7 +67,7 @@ fn the_size_is_right_from_the_start_and_follows_the_callers() {
 #[test]
 fn control_c_interrupts_the_foreground_command() {
     let rig = Rig::new();
-    let mut screen = Screen::new(
+    let mut screen = self::screen(
         &rig,
         (24, 80),
         &["-it"],
@@ -197,7 +83,7 @@ fn control_c_interrupts_the_foreground_command() {
 fn control_d_ends_the_input_and_control_z_is_the_commands() {
     let rig = Rig::new();
     let script = "trap 'echo stopped by key' TSTP; echo ready; cat; echo end of input";
-    let mut screen = Screen::new(&rig, (24, 80), &["-it"], &["sh", "-c", script]);
+    let mut screen = self::screen(&rig, (24, 80), &["-it"], &["sh", "-c", script]);
     screen.until("ready");
     screen.press("typed\n");
     screen.until("typed");
@@ -209,7 +95,7 @@ fn control_d_ends_the_input_and_control_z_is_the_commands() {
 #[test]
 fn an_interactive_shell_has_job_control() {
     let rig = Rig::new();
-    let mut screen = Screen::new(&rig, (24, 80), &["-it"], &["sh", "-i"]);
+    let mut screen = self::screen(&rig, (24, 80), &["-it"], &["sh", "-i"]);
     // A prompt means that the caller's terminal is raw by now and passes every key on.
     screen.until("$ ");
     // A key before the job is in the foreground would be the shell's; what is typed does not read "running".
@@ -231,7 +117,7 @@ fn the_callers_terminal_is_raw_meanwhile_and_restored_after_every_end() {
     let (_master, untouched) = pty();
     let before = flags(&tcgetattr(&untouched).unwrap());
     for signal in [None, Some(Signal::SIGTERM), Some(Signal::SIGHUP)] {
-        let mut screen = Screen::new(
+        let mut screen = self::screen(
             &rig,
             (24, 80),
             &["-it"],
@@ -267,7 +153,7 @@ fn without_t_the_callers_terminal_is_not_handed_in_and_output_still_arrives() {
     let rig = Rig::new();
     let script = "for n in 0 1 2; do test -t $n && echo \"$n is a terminal\"; done; echo out; echo err >&2; echo again; exit 3";
     for options in [&["-i"][..], &[]] {
-        let screen = Screen::new(&rig, (24, 80), options, &["sh", "-c", script]);
+        let screen = self::screen(&rig, (24, 80), options, &["sh", "-c", script]);
         let (seen, code) = screen.end();
         assert_eq!((seen.as_str(), code), ("out\r\nerr\r\nagain\r\n", 3));
     }
@@ -276,7 +162,7 @@ fn without_t_the_callers_terminal_is_not_handed_in_and_output_still_arrives() {
 #[test]
 fn without_t_what_is_typed_reaches_an_interactive_command() {
     let rig = Rig::new();
-    let mut screen = Screen::new(
+    let mut screen = self::screen(
         &rig,
         (24, 80),
         &["-i"],
@@ -297,7 +183,7 @@ fn without_t_what_is_typed_reaches_an_interactive_command() {
 fn a_large_output_reaches_the_screen_complete() {
     let rig = Rig::new();
     for options in [&["-t"][..], &["-it"], &[]] {
-        let mut screen = Screen::new(
+        let mut screen = self::screen(
             &rig,
             (24, 80),
             options,

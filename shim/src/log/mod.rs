@@ -9,11 +9,13 @@
 //! loses nothing to a rotation.
 
 mod follow;
+mod queue;
 mod reader;
 mod record;
 mod writer;
 
 pub use follow::Growth;
+pub use queue::{Log, Queue};
 pub use reader::{Line, Reader, Wanted};
 pub use record::{HEADER, Stream};
 pub use writer::Writer;
@@ -21,6 +23,9 @@ pub use writer::Writer;
 use std::fs;
 use std::io;
 use std::path::Path;
+
+/// The file that says how much was lost, in decimal digits.
+const LOST: &str = "lost";
 
 /// The numbers of the files in a log directory, the oldest first.
 fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
@@ -35,6 +40,12 @@ fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Bytes of output that a log does not have since it was begun: the disk or the queue before it had no room.
+pub fn lost(directory: &Path) -> u64 {
+    let text = fs::read_to_string(directory.join(LOST)).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
 }
 
 /// Bytes that a log takes on disk.

@@ -54,11 +54,7 @@ impl Writer {
             return;
         }
         if self.lost > 0 {
-            let note = format!(
-                "{} bytes of output were lost: no space for the log\n",
-                self.lost
-            );
-            if self.write(Stream::Note, note.as_bytes()).is_err() {
+            if self.note(self.lost, "no space for the log").is_err() {
                 self.lost += count(bytes);
                 return;
             }
@@ -67,6 +63,23 @@ impl Writer {
         if self.write(stream, bytes).is_err() {
             self.lost += count(bytes);
         }
+    }
+
+    /// Says in the log that so many bytes never came here.
+    pub fn lose(&mut self, bytes: u64) {
+        if self
+            .note(bytes, "the log was behind (mode=non-blocking)")
+            .is_err()
+        {
+            self.lost += bytes;
+        }
+    }
+
+    fn note(&mut self, lost: u64, why: &str) -> io::Result<()> {
+        let note = format!("{lost} bytes of output were lost: {why}\n");
+        self.write(Stream::Note, note.as_bytes())?;
+        let sum = super::lost(&self.directory) + lost;
+        fs::write(self.directory.join(super::LOST), sum.to_string())
     }
 
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {

@@ -18,8 +18,8 @@ use crate::signals::Signals;
 use crate::state::Known;
 use crate::stdio::{duplicate, source};
 
-/// The keys that leave a sandbox running: control-p, control-q.
-const LEAVE: [u8; 2] = [16, 17];
+/// docker's keys that leave a sandbox running: control-p, control-q.
+pub const LEAVE: [u8; 2] = [16, 17];
 
 /// How being attached ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Attachment<'a> {
     pub log: Reader,
     /// Whether the caller's standard input goes to the command.
     pub input: bool,
+    /// The keys that leave it running, typed one after the other on a terminal.
+    pub leave: &'a [u8],
 }
 
 impl Attachment<'_> {
@@ -69,7 +71,8 @@ impl Attachment<'_> {
             .as_ref()
             .map(|input| {
                 let sink = Sink::unblocking(duplicate(input.as_fd())?);
-                Ok::<_, Error>(Relay::new(source(stdin.as_fd())?, sink).leaving(LEAVE, terminal))
+                let keys = if terminal { self.leave } else { &[] };
+                Ok::<_, Error>(Relay::new(source(stdin.as_fd())?, sink).leaving(keys))
             })
             .transpose()?;
         self.client.send(Request::Wait)?;

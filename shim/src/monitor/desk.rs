@@ -39,7 +39,7 @@ pub struct Desk {
     pub(super) ready: Option<Ready>,
     listener: OwnedFd,
     clients: Vec<Client>,
-    log: Option<log::Writer>,
+    log: Option<log::Log>,
     /// Where the command's standard output and error, or its terminal, can be read.
     sources: [Option<OwnedFd>; 2],
     /// Where its standard input or its terminal can be written.
@@ -86,7 +86,7 @@ impl Desk {
         let log = if known.config.foreground || !known.config.log.keep {
             None
         } else {
-            let log = log::Writer::open(&path, known.config.log);
+            let log = log::Log::open(&path, known.config.log);
             Some(log.map_err(|source| Error::State {
                 action: "open",
                 path,
@@ -481,6 +481,9 @@ impl Desk {
     pub fn drain(&mut self) {
         for index in 0..self.sources.len() {
             while self.read_source(index) {}
+        }
+        if let Some(log) = &mut self.log {
+            log.finish();
         }
         self.sources = [None, None];
         self.input = None;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use palisade_runtime::Plan;
 use palisade_runtime::detach::{Side, detach, exit_now};
 
-pub use attach::{Attachment, Left};
+pub use attach::{Attachment, LEAVE, Left};
 pub use client::Client;
 pub use desk::{Desk, Order};
 pub use ready::Refusal;
@@ -155,7 +155,8 @@ impl Desk {
 
     /// The same where it never ran.
     fn leave_after_failure(&self) -> Result<(), Error> {
-        if self.known.config.auto_remove {
+        // Whoever keeps it from being removed waits for the word that comes after this, and removes it.
+        if self.known.config.auto_remove && !self.known.entry.is_kept() {
             return self.registry.remove(&self.known.entry, &self.lock);
         }
         let _ = std::fs::remove_file(self.known.entry.directory.join("control"));

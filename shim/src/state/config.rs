@@ -164,6 +164,8 @@ pub struct LogOptions {
     pub max_size: u64,
     /// Files, the one being written included.
     pub max_file: u32,
+    /// Bytes that may wait in memory before output is lost (`mode=non-blocking`); none where the command waits instead.
+    pub buffer: Option<u64>,
 }
 
 impl Default for LogOptions {
@@ -173,6 +175,7 @@ impl Default for LogOptions {
             keep: true,
             max_size: 10 << 20,
             max_file: 3,
+            buffer: None,
         }
     }
 }

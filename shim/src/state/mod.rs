@@ -428,6 +428,25 @@ impl Entry {
         lock.map(|lock| self.still_there(lock)).transpose()
     }
 
+    /// Keeps it from being removed, by itself too, as long as the result lives.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn hold(&self) -> Result<impl Drop + use<>, Error> {
+        flock(&self.directory, FlockArg::LockShared).map_err(|_| self.gone())
+    }
+
+    /// Whether somebody has it by [`Entry::hold`].
+    pub fn is_kept(&self) -> bool {
+        let own = File::open(&self.directory);
+        own.is_ok_and(|own| {
+            matches!(
+                Flock::lock(own, FlockArg::LockExclusiveNonblock),
+                Err((_, nix::errno::Errno::EWOULDBLOCK))
+            )
+        })
+    }
+
     /// Takes its lock as soon as it is free.
     ///
     /// # Errors
