@@ -456,8 +456,16 @@ fn supervise(init: &Init<'_>, command: Option<i32>, mut door: Option<Door<'_>>) 
     loop {
         // Before waiting for a signal: a child may have ended before the first wait.
         loop {
-            match sys::wait4(-1, libc::WNOHANG) {
-                Ok(Some((pid, status, _))) if Some(pid) == command => end(init, status),
+            match sys::wait4(-1, libc::WNOHANG | libc::WUNTRACED) {
+                Ok(Some((pid, status, _))) if Some(pid) == command && !libc::WIFSTOPPED(status) => {
+                    end(init, status);
+                }
+                // What it kept would go on without its limits: nothing does.
+                Ok(Some((pid, status, _)))
+                    if (door.as_mut()).is_some_and(|door| door.lost_keeper(pid, status)) =>
+                {
+                    end(init, libc::SIGKILL);
+                }
                 Ok(Some(_)) | Err(Errno::EINTR) => {}
                 Ok(None) => break,
                 Err(Errno::ECHILD) if command.is_none() => break,

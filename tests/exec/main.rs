@@ -2,6 +2,7 @@
 
 mod command;
 mod files;
+mod keeper;
 #[allow(dead_code)] // Each suite uses its part of the rig.
 #[path = "../process/rig.rs"]
 mod rig;

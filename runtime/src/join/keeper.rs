@@ -30,6 +30,12 @@ use crate::sandbox::Stdio;
 use crate::stat::parent_in;
 use crate::{Error, sys};
 
+/// How long a keeper tries to end its tree.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it waits for the end of what it has killed before it looks again.
+const ROUND_MILLISECONDS: u16 = 20;
+
 /// What PID 1 keeps for the commands that join.
 pub(crate) struct Door<'a> {
     prepared: &'a Prepared,
@@ -37,6 +43,8 @@ pub(crate) struct Door<'a> {
     signals: SignalFd,
     /// Stack of a command's process until it executes.
     stack: Vec<u8>,
+    /// Process ids of the keepers that live.
+    keepers: Vec<i32>,
 }
 
 impl<'a> Door<'a> {
@@ -48,6 +56,7 @@ impl<'a> Door<'a> {
             inside,
             signals,
             stack,
+            keepers: Vec::new(),
         })
     }
 
@@ -104,12 +113,26 @@ impl<'a> Door<'a> {
                 let _guard = NeverReturns;
                 self.live(connection)
             }
-            Ok(sys::Cloned::Parent { .. }) => {}
+            Ok(sys::Cloned::Parent { pid, .. }) => self.keepers.push(pid),
             Err(errno) => {
                 let record = Record::failed(Step::Fork, errno, b"");
                 let _ = control::send(connection.as_fd(), &record, None);
             }
         }
+    }
+
+    /// In PID 1: takes note of what became of a child; true where it was a keeper and somebody stopped or killed it. In a
+    /// sandbox with a single id its command may, and would go on without a time limit. A keeper never does so by itself, but
+    /// where it cannot end its tree ([`Kept::end_all`]).
+    pub(crate) fn lost_keeper(&mut self, pid: i32, status: i32) -> bool {
+        let Some(index) = self.keepers.iter().position(|keeper| *keeper == pid) else {
+            return false;
+        };
+        if libc::WIFSTOPPED(status) {
+            return true;
+        }
+        self.keepers.swap_remove(index);
+        libc::WIFSIGNALED(status)
     }
 
     /// The whole life of a keeper.
@@ -212,7 +235,7 @@ impl<'a> Door<'a> {
                         kept.pass_on(number(&info));
                     }
                 }
-                Event::Limit => kept.enforce(self.proc()),
+                Event::Limit => kept.enforce(self.proc(), &self.signals),
                 Event::Caller => {
                     let said = connection
                         .as_ref()
@@ -222,13 +245,13 @@ impl<'a> Door<'a> {
                             kept.pass_on(record.value);
                         }
                         Ok(Some((record, _))) if record.kind == Kind::Kill => {
-                            kept.end_all(self.proc());
+                            kept.end_all(self.proc(), &self.signals);
                         }
                         Ok(Some(_)) | Err(Errno::EAGAIN | Errno::EINTR) => {}
                         // The caller is gone.
                         _ if kept.detached => connection = None,
                         _ => {
-                            kept.end_all(self.proc());
+                            kept.end_all(self.proc(), &self.signals);
                             sys::exit_now(0);
                         }
                     }
@@ -237,7 +260,7 @@ impl<'a> Door<'a> {
         }
         if kept.timed_out {
             // What the command left in the background had its time as well.
-            kept.end_all(self.proc());
+            kept.end_all(self.proc(), &self.signals);
         }
         if let (Some(connection), Some((status, usage))) = (&connection, &kept.ended) {
             let record = Record::new(Kind::Exited, kept.timed_out.into(), *status, usage);
@@ -381,7 +404,7 @@ impl Kept {
         }
     }
 
-    fn enforce(&mut self, proc: Option<BorrowedFd<'_>>) {
+    fn enforce(&mut self, proc: Option<BorrowedFd<'_>>, signals: &SignalFd) {
         self.timed_out = true;
         match self.limit.take() {
             Some((_, Act::Stop(signal, patience))) => {
@@ -389,57 +412,84 @@ impl Kept {
                 let at = Instant::now().checked_add(patience);
                 self.limit = at.map(|at| (at, Act::Kill));
             }
-            _ => self.end_all(proc),
+            _ => self.end_all(proc, signals),
         }
     }
 
     /// Ends every descendant, also those that made themselves daemons: a child that dies leaves its own children to the
     /// keeper, which is their reaper. Only children are killed, whose process ids nobody else can have got meanwhile.
-    fn end_all(&mut self, proc: Option<BorrowedFd<'_>>) {
+    ///
+    /// Where that does not come to an end, as with what forks faster than it is killed, or where the children cannot be
+    /// listed, the keeper kills itself: PID 1 ends the sandbox then.
+    fn end_all(&mut self, proc: Option<BorrowedFd<'_>>, signals: &SignalFd) {
+        let give_up = Instant::now() + PATIENCE;
         loop {
             if self.ended.is_none() {
                 sys::kill(self.pid, libc::SIGKILL);
             }
-            if let Some(proc) = proc {
-                for child in children(proc) {
-                    sys::kill(child, libc::SIGKILL);
+            match proc.map(children) {
+                Some(Ok(children)) => {
+                    for child in children {
+                        sys::kill(child, libc::SIGKILL);
+                    }
                 }
-            } else if self.ended.is_some() {
+                Some(Err(_)) => break,
                 // Nothing tells who the others are.
-                return;
+                None if self.ended.is_some() => return,
+                None => {}
             }
-            match sys::wait4(-1, 0) {
-                Ok(Some((pid, status, usage))) => self.reaped(pid, status, &usage),
-                Err(Errno::EINTR) | Ok(None) => {}
-                Err(_) => return,
+            loop {
+                match sys::wait4(-1, libc::WNOHANG) {
+                    Ok(Some((pid, status, usage))) => self.reaped(pid, status, &usage),
+                    Err(Errno::EINTR) => {}
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
             }
+            if Instant::now() >= give_up {
+                break;
+            }
+            let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            // The end of a child is a signal; what was killed may leave children without one.
+            let _ = poll(&mut fds, PollTimeout::from(ROUND_MILLISECONDS));
+            while let Ok(Some(_)) = signals.read_signal() {}
         }
+        sys::kill(nix::unistd::getpid().as_raw(), libc::SIGKILL);
     }
 }
 
 /// Process ids of this process's children, from the sandbox's own procfs (proc_pid_stat(5)).
-fn children(proc: BorrowedFd<'_>) -> Vec<i32> {
+///
+/// An error where they cannot be listed, for want of descriptors, as somebody inside can bring about (prlimit(2)).
+fn children(proc: BorrowedFd<'_>) -> nix::Result<Vec<i32>> {
     let own = nix::unistd::getpid().as_raw();
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let Ok(mut entries) = openat(proc, c".", flags, Mode::empty()).and_then(Dir::from_fd) else {
-        return Vec::new();
-    };
-    let numbers = entries.iter().filter_map(|entry| {
-        let entry = entry.ok()?;
-        entry.file_name().to_str().ok()?.parse::<i32>().ok()
-    });
-    numbers
-        .filter(|pid| parent(proc, *pid) == Some(own))
-        .collect()
+    let mut entries = openat(proc, c".", flags, Mode::empty()).and_then(Dir::from_fd)?;
+    let mut found = Vec::new();
+    for entry in entries.iter() {
+        let name = entry?.file_name().to_str().map(str::parse::<i32>);
+        if let Ok(Ok(pid)) = name
+            && parent(proc, pid)? == Some(own)
+        {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
-fn parent(proc: BorrowedFd<'_>, pid: i32) -> Option<i32> {
+/// None for one that has ended meanwhile.
+fn parent(proc: BorrowedFd<'_>, pid: i32) -> nix::Result<Option<i32>> {
     let path = format!("{pid}/stat");
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let file = openat(proc, path.as_str(), flags, Mode::empty()).ok()?;
+    let file = match openat(proc, path.as_str(), flags, Mode::empty()) {
+        Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
+        file => file?,
+    };
     let mut buffer = [0; 512];
-    let length = nix::unistd::read(&file, &mut buffer).ok()?;
-    parent_in(&buffer[..length])
+    match nix::unistd::read(&file, &mut buffer) {
+        Err(Errno::ESRCH) => Ok(None),
+        length => Ok(parent_in(&buffer[..length?])),
+    }
 }
 
 /// The command, with what the request does not say taken from the sandbox's first.
