@@ -209,8 +209,15 @@ fn make_cgroup(
         }
         result => result?,
     };
-    if cgroup.as_ref().is_some_and(Cgroup::needs_join) {
-        prepared.join_cgroup_late();
+    if let Some(cgroup) = &cgroup {
+        if cgroup.needs_join() {
+            prepared.join_cgroup_late();
+        } else {
+            prepared.make_cgroup_namespace_late();
+        }
+        if let Some(view) = &mut prepared.view {
+            view.show(cgroup, &plan.spec)?;
+        }
     }
     Ok(cgroup)
 }

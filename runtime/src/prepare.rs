@@ -369,8 +369,14 @@ impl Prepared {
     /// The supervisor will move PID 1 into its cgroup. The cgroup namespace is made after that: its root must be the
     /// sandbox's own cgroup, not the caller's (cgroup_namespaces(7)).
     pub(crate) fn join_cgroup_late(&mut self) {
-        let cgroup_namespace = libc::CLONE_NEWCGROUP as u64;
         self.joins_cgroup = true;
+        self.make_cgroup_namespace_late();
+    }
+
+    /// The root of a cgroup namespace is the cgroup of whoever made it: with clone3(2) that is the caller's, even where
+    /// the new process begins in another.
+    pub(crate) fn make_cgroup_namespace_late(&mut self) {
+        let cgroup_namespace = libc::CLONE_NEWCGROUP as u64;
         self.late_cgroup_namespace = self.namespaces & cgroup_namespace != 0;
         self.namespaces &= !cgroup_namespace;
     }

@@ -1,9 +1,10 @@
-//! What programs read about the machine, where it is limited: files over those of /proc, a /sys/devices/system/cpu of the
-//! sandbox's own, and the affinity mask.
+//! What programs read about the machine, where it is limited: files over those of /proc, a /sys/devices/system/cpu and the
+//! cgroup of the sandbox's own, and the affinity mask.
+
+mod own;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
@@ -12,12 +13,15 @@ use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use oci_spec::runtime::Spec;
 
 use crate::Error;
+use crate::cgroup::Cgroup;
 use crate::cgroup::view::{self, Cpus};
 use crate::control::Step;
 use crate::failure::{Failure, Try};
 use crate::mount::{OPEN_TREE_CLONE, Tree, attribute};
-use crate::prepare::{PreparedPath, c_string};
+use crate::prepare::c_string;
 use crate::sys;
+
+use own::Own;
 
 /// What is shown in place of the host's numbers, and the processors that the command may use.
 pub(crate) struct View {
@@ -25,6 +29,9 @@ pub(crate) struct View {
     /// Names directly in /proc, with contents.
     files: Vec<(CString, Vec<u8>)>,
     processors: Option<Processors>,
+    cgroup: Own,
+    /// The sandbox has a /sys, or something in it; else what is shown there is all of it.
+    has_sys: bool,
 }
 
 /// A directory like /sys/devices/system/cpu.
@@ -33,9 +40,6 @@ struct Processors {
     list: Vec<u8>,
     /// `cpu0` and so on: older C libraries count these.
     directories: Vec<CString>,
-    /// Where it goes, and from which directory on: into a /sys that the sandbox has, or as the only thing in one.
-    target: PreparedPath,
-    source: &'static CStr,
 }
 
 /// Where older and newer C libraries, node and java look.
@@ -78,11 +82,20 @@ impl View {
         Ok(Some(Self {
             affinity: cpus.as_ref().map(mask).unwrap_or_default(),
             files: files.collect::<Result<_, Error>>()?,
-            processors: cpus
-                .as_ref()
-                .map(|cpus| Processors::new(cpus, spec))
-                .transpose()?,
+            processors: cpus.as_ref().map(Processors::new).transpose()?,
+            cgroup: Own::default(),
+            has_sys: spec
+                .mounts()
+                .iter()
+                .flatten()
+                .any(|mount| mount.destination().starts_with("/sys")),
         }))
+    }
+
+    /// Shows the sandbox's own cgroup too.
+    pub(crate) fn show(&mut self, cgroup: &Cgroup, spec: &Spec) -> Result<(), Error> {
+        self.cgroup = Own::new(cgroup, spec)?;
+        Ok(())
     }
 
     /// Keeps the calling process, and those it starts, on its processors (sched_setaffinity(2)).
@@ -106,12 +119,16 @@ impl View {
                 cover(made.as_fd(), proc, name).or_fail(Step::Mount, name)?;
             }
         }
-        if let Some(processors) = &self.processors {
-            let subject = processors.target.path.as_c_str();
-            processors
-                .mount(tree, made.as_fd())
-                .or_fail(Step::Mount, subject)?;
+        if self.has_sys {
+            if self.processors.is_some() {
+                mount_processors(tree, made.as_fd()).or_fail(Step::Mount, CPU)?;
+            }
+        } else if self.processors.is_some() || !self.cgroup.is_empty() {
+            mount_sys(tree, made.as_fd()).or_fail(Step::Mount, SYS[0])?;
         }
+        self.cgroup
+            .mount(tree, made.as_fd(), !self.has_sys)
+            .or_fail(Step::Mount, own::PLACE)?;
         // The places hold what they show; nothing else leads there.
         umount2(c"/", MntFlags::MNT_DETACH).or_fail(Step::Mount, shown)
     }
@@ -140,6 +157,7 @@ impl View {
                 mkdirat(&cpu, name.as_c_str(), Mode::from_bits_truncate(0o555))?;
             }
         }
+        self.cgroup.make_places(made.as_fd())?;
         crate::mount::set(made.as_fd(), false, attribute::RDONLY)?;
         sys::move_mount_to_path(made.as_fd(), c"/")?;
         Ok(made)
@@ -147,42 +165,34 @@ impl View {
 }
 
 impl Processors {
-    fn new(cpus: &Cpus, spec: &Spec) -> Result<Self, Error> {
-        let mounts = spec.mounts().iter().flatten();
-        let has_sys = mounts
-            .into_iter()
-            .any(|mount| mount.destination().starts_with("/sys"));
-        let (target, source) = if has_sys {
-            ("/sys/devices/system/cpu", CPU)
-        } else {
-            ("/sys", SYS[0])
-        };
+    fn new(cpus: &Cpus) -> Result<Self, Error> {
         let directories = cpus
             .iter()
             .map(|number| c_string("file", format!("cpu{number}")));
         Ok(Self {
             list: format!("{cpus}\n").into_bytes(),
             directories: directories.collect::<Result<_, _>>()?,
-            target: PreparedPath::new("mount target", Path::new(target))?,
-            source,
         })
     }
+}
 
-    fn mount(&self, tree: &Tree<'_>, made: BorrowedFd<'_>) -> nix::Result<()> {
-        let target = if self.source == CPU {
-            match tree.open_without_links(&self.target.path) {
-                // A /sys of the user's own making shows what it shows.
-                Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-                target => target?,
-            }
-        } else {
-            tree.make_parents(&self.target)?;
-            tree.make_directory(&self.target.path)?;
-            tree.open_without_links(&self.target.path)?
-        };
-        let copy = sys::open_tree(made, self.source, OPEN_TREE_CLONE)?;
-        sys::move_mount(copy.as_fd(), target.as_fd())
-    }
+/// The processors into a /sys that the sandbox has.
+fn mount_processors(tree: &Tree<'_>, made: BorrowedFd<'_>) -> nix::Result<()> {
+    let target = match tree.open_without_links(CPU) {
+        // A /sys of the user's own making shows what it shows.
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        target => target?,
+    };
+    let copy = sys::open_tree(made, CPU, OPEN_TREE_CLONE)?;
+    sys::move_mount(copy.as_fd(), target.as_fd())
+}
+
+/// What is shown, as all that there is in /sys.
+fn mount_sys(tree: &Tree<'_>, made: BorrowedFd<'_>) -> nix::Result<()> {
+    tree.make_directory(SYS[0])?;
+    let target = tree.open_without_links(SYS[0])?;
+    let copy = sys::open_tree(made, SYS[0], OPEN_TREE_CLONE)?;
+    sys::move_mount(copy.as_fd(), target.as_fd())
 }
 
 /// Puts a copy of the file `name` in `made` over the one in `proc`. What the policy hides there stays hidden.

@@ -50,10 +50,8 @@ fn processors_are_as_many_as_the_limit_leaves_wherever_a_program_counts_them() {
             said(&rig, &LIMITS, script),
             "1\n1\n1\n1\n1\n1\n1\n".to_owned()
         );
-        assert_eq!(
-            said(&rig, &LIMITS, "ls /sys /sys/devices"),
-            "/sys:\ndevices\n\n/sys/devices:\nsystem\n"
-        );
+        let only = "ls -d /sys/d*; ls /sys/devices; ls /sys | busybox grep -vx fs";
+        assert_eq!(said(&rig, &LIMITS, only), "/sys/devices\nsystem\ndevices\n");
     }
 }
 
@@ -104,6 +102,53 @@ fn what_a_policy_hides_stays_hidden() {
         ),
         "0\n0.00 0.00 0.00 1/1 1\n"
     );
+}
+
+/// What there is of cgroups inside, and what the sandbox can do to it.
+const OWN_CGROUP: &str = "
+    cd /sys/fs/cgroup 2>/dev/null || { echo none; exit; }
+    for file in memory.max memory/memory.limit_in_bytes; do test -e $file && cat $file; done
+    echo self $(busybox cut -d: -f3 /proc/self/cgroup | busybox sort -u)
+    for place in . *; do
+        test -d $place && echo 1 2>/dev/null >$place/cgroup.procs && echo joined
+        test -d $place && busybox mkdir $place/new 2>/dev/null && echo made
+    done
+    test -e memory/memory.limit_in_bytes && cd memory
+    # Those of the sandbox alone: its first process and these shells.
+    busybox grep -c . cgroup.procs | busybox grep -qx '[1-9]' && echo few
+    busybox find . -mindepth 1 -type d";
+
+#[test]
+fn the_sandboxs_own_cgroup_is_shown_read_only_and_no_other() {
+    let rig = Rig::new();
+    let policy = rig.path("sys.toml");
+    fs::write(&policy, "[filesystem]\nsys = \"read-only\"\n").unwrap();
+    let with_sys = format!("--policy={}", policy.display());
+    let has_cgroup = rig.sh(&["-q", "--require=full"], "true").status.success();
+    for more in [&[][..], &[with_sys.as_str()]] {
+        let options = [more, &LIMITS].concat();
+        let expected = if has_cgroup {
+            "67108864\nself /\nfew\n"
+        } else if more.is_empty() {
+            "none\n"
+        } else {
+            // The kernel's own, empty.
+            continue;
+        };
+        assert_eq!(said(&rig, &options, OWN_CGROUP), expected, "{more:?}");
+    }
+    // Nothing is limited, and nothing shown.
+    assert_eq!(said(&rig, &["-q"], OWN_CGROUP), "none\n");
+}
+
+#[test]
+fn a_cgroup_file_system_of_the_users_own_stays() {
+    let rig = Rig::new();
+    let place = rig.path("workspace");
+    fs::write(place.join("mine"), "").unwrap();
+    let mount = format!("{}:/sys/fs/cgroup", place.display());
+    let options = [&["-v", &mount], LIMITS.as_slice()].concat();
+    assert_eq!(said(&rig, &options, "ls /sys/fs/cgroup"), "mine\n");
 }
 
 #[test]

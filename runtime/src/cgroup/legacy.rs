@@ -9,7 +9,7 @@ use super::directory::Directory;
 use super::host::{Hierarchy, Host};
 use super::limits::Limits;
 use super::place::{Place, Wanted, explain};
-use super::{Cgroup, Error, Kind};
+use super::{Cgroup, Error, Kind, shown};
 
 /// In every v1 hierarchy that is needed, and in a cgroup v2 without controllers beside them.
 pub(super) fn make(
@@ -25,13 +25,24 @@ pub(super) fn make(
             wanted.insert(controller);
         }
     }
+    let required = wanted;
+    for controller in shown::companions(needed).iter() {
+        wanted.insert(controller);
+    }
     let mut cgroup = Cgroup {
         kind: Kind::V1,
         unified: None,
         leaf: None,
         v1: Vec::new(),
     };
-    let result = fill_v1(&mut cgroup, host, place, limits, (needed, wanted), always);
+    let result = fill_v1(
+        &mut cgroup,
+        host,
+        place,
+        limits,
+        (needed, required, wanted),
+        always,
+    );
     if result.is_err() {
         // The first failure is the one to report.
         let _ = cgroup.remove();
@@ -44,7 +55,7 @@ fn fill_v1(
     host: &Host,
     place: &Place,
     limits: &Limits,
-    (needed, mut wanted): (Controllers, Controllers),
+    (needed, mut required, mut wanted): (Controllers, Controllers, Controllers),
     always: bool,
 ) -> Result<(), Error> {
     if place.is_scope() {
@@ -58,6 +69,7 @@ fn fill_v1(
         cgroup.kind = Kind::Hybrid;
         cgroup.unified = Some(directory);
     } else if always {
+        required.insert(Controller::Freezer);
         wanted.insert(Controller::Freezer);
     }
     for (controllers, hierarchy) in &host.v1 {
@@ -65,16 +77,25 @@ fn fill_v1(
             continue;
         }
         let cpuset = controllers.contains(Controller::Cpuset);
-        let directory = below(hierarchy, place, |parent| {
+        let made = below(hierarchy, place, |parent| {
             if cpuset {
                 inherit_cpuset(parent)
             } else {
                 Ok(())
             }
-        })?;
-        cgroup.v1.push((*controllers, directory));
-        if cpuset && let Some((_, directory)) = cgroup.v1.last() {
-            inherit_cpuset(directory.path())?;
+        })
+        .and_then(|directory| {
+            if cpuset && let Err(error) = inherit_cpuset(directory.path()) {
+                let _ = std::fs::remove_dir(directory.path());
+                return Err(error);
+            }
+            Ok(directory)
+        });
+        match made {
+            Ok(directory) => cgroup.v1.push((*controllers, directory)),
+            // It would only have been shown.
+            Err(_) if required.without(*controllers) == required => {}
+            Err(error) => return Err(error),
         }
     }
     let got: Controllers = cgroup

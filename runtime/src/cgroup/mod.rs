@@ -17,6 +17,7 @@ mod limits;
 mod place;
 mod record;
 mod settings;
+mod shown;
 mod systemd;
 mod unified;
 mod usage;
