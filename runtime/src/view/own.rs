@@ -80,10 +80,10 @@ impl Own {
         if self.is_empty() {
             return Ok(());
         }
-        let mode = Mode::from_bits_truncate(0o555);
+        let listable = Mode::from_bits_truncate(0o555);
         let parts = self.directories.iter().map(|d| d.target.as_c_str());
         for path in LEADING.into_iter().chain(parts) {
-            match mkdirat(made, path, mode) {
+            match mkdirat(made, path, listable) {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno),
             }
