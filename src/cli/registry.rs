@@ -6,11 +6,15 @@ use clap::{Arg, ArgAction, Command, ValueHint};
 pub fn pull_verb() -> Command {
     reaching(
         Command::new("pull")
-            .about("Fetch an image from a registry")
+            .about("Fetch images from registries")
             .after_help(
                 "Where a name leads: docs/images.md. What has arrived when a pull is broken off is kept, and the next goes on from there.",
             )
-            .arg(image("The image, as debian, debian:12, ghcr.io/owner/name:tag or name@sha256:…"))
+            .arg(
+                image("The image, as debian, debian:12, ghcr.io/owner/name:tag or name@sha256:…")
+                    .num_args(1..),
+            )
+            .arg(all_tags("Every tag of the repository; what is no image is left out"))
             .arg(
                 Arg::new("platform")
                     .long("platform")
@@ -27,14 +31,73 @@ pub fn pull_verb() -> Command {
 pub fn push_verb() -> Command {
     reaching(
         Command::new("push")
-            .about("Send an image of the store to the registry of its name")
+            .about("Send an image of the store to a registry")
             .arg(image(
                 "The name, as localhost:5000/app:1.0; palisade tag gives an image another",
-            )),
+            ))
+            .arg(destination().conflicts_with("all-tags"))
+            .arg(all_tags("Every tag that the repository has in the store"))
+            .arg(compression()),
     )
     .arg(root())
     .arg(quiet("Print the name alone"))
     .arg(json())
+}
+
+/// `palisade manifest push`.
+pub fn manifest_push() -> Command {
+    reaching(
+        Command::new("push")
+            .about("Send a list, and the images in it, to a registry")
+            .arg(image("The list's name"))
+            .arg(destination())
+            .arg(
+                Arg::new("all")
+                    .long("all")
+                    .action(ArgAction::SetTrue)
+                    .help("Accepted for podman's sake: the images of the list are always sent"),
+            )
+            .arg(
+                Arg::new("purge")
+                    .long("purge")
+                    .visible_alias("rm")
+                    .short('p')
+                    .action(ArgAction::SetTrue)
+                    .help("Take the name away here when the list is there"),
+            )
+            .arg(compression()),
+    )
+    .arg(root())
+    .arg(quiet("Print the name alone"))
+    .arg(json())
+}
+
+/// `palisade image referrers`.
+pub fn referrers_verb() -> Command {
+    reaching(
+        Command::new("referrers")
+            .about("List what refers to an image at its registry: signatures, attestations, lists of what is in it")
+            .arg(image("The image"))
+            .arg(
+                Arg::new("artifact-type")
+                    .long("artifact-type")
+                    .value_name("TYPE")
+                    .help("Only what is of this type"),
+            )
+            .arg(
+                Arg::new("format")
+                    .long("format")
+                    .value_name("TEMPLATE")
+                    .help("`table`, `json`, or a Go template, with `table` before it for headings"),
+            )
+            .arg(
+                Arg::new("quiet")
+                    .short('q')
+                    .long("quiet")
+                    .action(ArgAction::SetTrue)
+                    .help("Only digests"),
+            ),
+    )
 }
 
 /// `palisade login`.
@@ -76,6 +139,26 @@ pub fn logout_verb() -> Command {
 
 fn image(help: &'static str) -> Arg {
     Arg::new("IMAGE").required(true).help(help)
+}
+
+fn destination() -> Arg {
+    Arg::new("DESTINATION").help("The name it gets there [default: the same]")
+}
+
+fn all_tags(help: &'static str) -> Arg {
+    Arg::new("all-tags")
+        .short('a')
+        .long("all-tags")
+        .action(ArgAction::SetTrue)
+        .help(help)
+}
+
+fn compression() -> Arg {
+    Arg::new("compression-format")
+        .long("compression-format")
+        .value_name("FORM")
+        .value_parser(["gzip", "zstd"])
+        .help("How all layers are compressed [default: gzip for those that are not]")
 }
 
 fn server() -> Arg {

@@ -2,12 +2,14 @@
 
 use clap::{Arg, ArgAction, Command, ValueHint};
 
+use crate::cli::registry;
+
 /// The verbs, each as clap knows it.
 pub fn verbs() -> Vec<Command> {
     vec![
         list("images"),
         Command::new("image")
-            .about("List, inspect, tag, remove and prune images")
+            .about("List, inspect, move, tag, remove and prune images")
             .subcommand_required(true)
             .arg_required_else_help(true)
             .subcommand(list("ls").alias("list"))
@@ -19,7 +21,10 @@ pub fn verbs() -> Vec<Command> {
             .subcommand(size())
             .subcommand(load())
             .subcommand(save())
-            .subcommand(import()),
+            .subcommand(import())
+            .subcommand(registry::pull_verb())
+            .subcommand(registry::push_verb())
+            .subcommand(registry::referrers_verb()),
         history(),
         load(),
         save(),
@@ -224,6 +229,11 @@ fn commit() -> Command {
 
 fn manifest() -> Command {
     let list = || Arg::new("LIST").required(true).help("The list's name");
+    let member = || {
+        Arg::new("IMAGE")
+            .required(true)
+            .help("Which of the list: a name, an id, or a manifest's digest")
+    };
     Command::new("manifest")
         .about("Give images of several platforms one name")
         .subcommand_required(true)
@@ -237,12 +247,28 @@ fn manifest() -> Command {
                 .arg(root()),
         )
         .subcommand(
-            Command::new("add")
+            described(Command::new("add"))
                 .about("Add images to a list, in the place of those for the same platform")
                 .arg(list())
                 .arg(images("A name or id"))
                 .arg(root()),
         )
+        .subcommand(
+            described(Command::new("annotate"))
+                .about("Change what a list says of one of its images")
+                .arg(list())
+                .arg(member())
+                .arg(root()),
+        )
+        .subcommand(
+            Command::new("remove")
+                .about("Take an image out of a list")
+                .arg(list())
+                .arg(member())
+                .arg(root()),
+        )
+        .subcommand(registry::manifest_push())
+        .subcommand(remove("rm").about("Remove lists; their images stay if they have names"))
         .subcommand(
             Command::new("inspect")
                 .about("Show a list, or an image's manifest")
@@ -255,6 +281,18 @@ fn manifest() -> Command {
                 ))
                 .arg(root()),
         )
+}
+
+/// With the options on what a list says of an image.
+fn described(command: Command) -> Command {
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    command
+        .arg(option("os", "OS", "The system it is for"))
+        .arg(option("arch", "ARCH", "The machine it is for"))
+        .arg(option("variant", "VARIANT", "The machine's variant"))
+        .arg(option("annotation", "KEY=VALUE", "What else is said of it").action(ArgAction::Append))
 }
 
 fn store() -> Command {

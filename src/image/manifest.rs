@@ -1,7 +1,7 @@
 //! `palisade manifest`: one name for images of several platforms.
 
 use clap::ArgMatches;
-use palisade_rootfs::{Descriptor, Document, Error};
+use palisade_rootfs::{Descriptor, Digest, Document, Error, Extent, Platform};
 use serde_json::{Value, json};
 
 use super::{Place, failed, format_failure, name, word, words};
@@ -9,11 +9,15 @@ use crate::failure::Failure;
 use crate::format::inspected;
 use crate::verb::print;
 
-/// `manifest create|add|inspect`.
+/// `manifest create|add|annotate|remove|push|rm|inspect`.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     match matches.subcommand() {
         Some(("create", matches)) => create(matches),
         Some(("add", matches)) => add(matches),
+        Some(("annotate", matches)) => annotate(matches),
+        Some(("remove", matches)) => take_out(matches),
+        Some(("push", matches)) => crate::registry::push::list(matches),
+        Some(("rm", matches)) => super::remove::main(matches),
         Some(("inspect", matches)) => inspect(matches),
         _ => Ok(0),
     }
@@ -51,16 +55,100 @@ fn add(matches: &ArgMatches) -> Result<u8, Failure> {
     let list = word(matches, "LIST");
     let mut images = members(&place, list)?;
     for image in words(matches, "IMAGE") {
-        join(&mut images, member(&place, image)?);
+        let mut new = member(&place, image)?;
+        describe(matches, &mut new)?;
+        join(&mut images, new);
     }
     publish(&place, &images, list)
 }
 
+fn annotate(matches: &ArgMatches) -> Result<u8, Failure> {
+    let place = Place::open(matches)?;
+    let list = word(matches, "LIST");
+    let mut images = members(&place, list)?;
+    let at = position(&place, &images, matches)?;
+    describe(matches, &mut images[at])?;
+    publish(&place, &images, list)
+}
+
+fn take_out(matches: &ArgMatches) -> Result<u8, Failure> {
+    let place = Place::open(matches)?;
+    let list = word(matches, "LIST");
+    let mut images = members(&place, list)?;
+    let at = position(&place, &images, matches)?;
+    images.remove(at);
+    publish(&place, &images, list)
+}
+
+/// Which of a list's images is meant: by a manifest's digest, or by what has that name or id in the store.
+fn position(place: &Place, images: &[Descriptor], matches: &ArgMatches) -> Result<usize, Failure> {
+    let text = word(matches, "IMAGE");
+    let digest = match text.parse::<Digest>() {
+        Ok(digest) if images.iter().any(|image| image.digest == digest) => digest,
+        _ => member(place, text)?.digest,
+    };
+    let found = images.iter().position(|image| image.digest == digest);
+    found.ok_or_else(|| {
+        let list = word(matches, "LIST");
+        Failure::new(
+            format!("{text} is not in the list {list}"),
+            format!("palisade manifest inspect {list}"),
+        )
+    })
+}
+
+/// Says of an image what the options do.
+fn describe(matches: &ArgMatches, image: &mut Descriptor) -> Result<(), Failure> {
+    let mut platform = image.platform.clone().unwrap_or_else(Platform::host);
+    let given = |name| Some(word(matches, name)).filter(|text| !text.is_empty());
+    if let Some(os) = given("os") {
+        os.clone_into(&mut platform.os);
+    }
+    if let Some(architecture) = given("arch") {
+        architecture.clone_into(&mut platform.architecture);
+        // A variant belongs to its machine.
+        platform.variant = None;
+    }
+    if let Some(variant) = given("variant") {
+        platform.variant = Some(variant.to_owned());
+    }
+    // In the words that images use, or refused.
+    let platform = Platform::parse(&platform.to_string()).map_err(|e| failed(&e))?;
+    image.platform = Some(platform);
+    for pair in words(matches, "annotation") {
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            Failure::new(
+                format!("`{pair}` is not KEY=VALUE"),
+                "--annotation KEY=VALUE",
+            )
+        })?;
+        let annotations = &mut image.annotations;
+        annotations.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(())
+}
+
 fn publish(place: &Place, images: &[Descriptor], list: &str) -> Result<u8, Failure> {
-    let digest = place
-        .store
-        .make_index(images, &name(list)?)
-        .map_err(|e| failed(&e))?;
+    let name = name(list)?;
+    let lists = |entries: Vec<Descriptor>| -> Vec<Descriptor> {
+        let is_list = |entry: &Descriptor| matches!(document(place, entry), Ok(Document::Index(_)));
+        let own = entries.into_iter().filter(|entry| entry.is_called(&name));
+        own.filter(is_list).collect()
+    };
+    let before = lists(place.store.entries().map_err(|e| failed(&e))?);
+    let made = place.store.make_index(images, &name);
+    let digest = made.map_err(|e| failed(&e))?;
+    // A list that has been changed is not an image without a name: nobody wants it back.
+    let replaced = |entry: &&Descriptor| {
+        entry.name().is_none()
+            && entry.digest != digest
+            && before.iter().any(|old| old.digest == entry.digest)
+    };
+    let (_, keep) = place.sandboxes()?;
+    let removed = place.store.remove(Extent::Entries, &keep, |entries| {
+        Ok(entries.iter().filter(replaced).cloned().collect())
+    });
+    removed.map_err(|e| failed(&e))?;
     print(&format!("{digest}\n"))?;
     Ok(0)
 }

@@ -27,6 +27,7 @@ use palisade_shim::state::{Known, Registry};
 use crate::caller::Caller;
 use crate::data;
 use crate::failure::Failure;
+use crate::registry;
 
 pub use commands::verbs;
 
@@ -57,6 +58,9 @@ pub fn main(verb: &str, matches: &ArgMatches) -> Result<u8, Failure> {
             Some(("prune", matches)) => prune::main(matches),
             Some(("tag", matches)) => tag::main(matches),
             Some(("size", matches)) => list::sizes(matches),
+            Some(("pull", matches)) => registry::pull::main(matches),
+            Some(("push", matches)) => registry::push::main(matches),
+            Some(("referrers", matches)) => registry::referrers::main(matches),
             Some((_, matches)) => list::main(matches),
             None => Ok(0),
         },

@@ -5,6 +5,7 @@ pub mod login;
 mod progress;
 pub mod pull;
 pub mod push;
+pub mod referrers;
 
 use std::path::Path;
 
@@ -67,6 +68,19 @@ fn name(text: &str) -> Result<Name, Failure> {
             "a name as debian:12 or ghcr.io/owner/name",
         )),
     }
+}
+
+/// A name without tag or digest, of which all tags are meant.
+fn repository(text: &str) -> Result<Name, Failure> {
+    let found = name(text)?;
+    let last = text.rsplit('/').next().unwrap_or_default();
+    if last.contains([':', '@']) {
+        return Err(Failure::new(
+            format!("{text} has a tag or digest, and --all-tags means every tag"),
+            found.familiar(),
+        ));
+    }
+    Ok(found)
 }
 
 fn word<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {

@@ -6,19 +6,69 @@ use serde_json::json;
 
 use super::interrupt::stoppable;
 use super::progress::{Form, Show, Stream, Words};
-use super::{Ready, failed, name, open, ownership, word};
+use super::{Ready, failed, name, open, ownership, repository, word};
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::verb::print;
 
-/// Pulls an image and says what came.
+/// Pulls images and says what came.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     let ready = Ready::new(matches)?;
-    let image = name(word(matches, "IMAGE").unwrap_or_default())?;
     let platform = match word(matches, "platform") {
         Some(text) => Platform::parse(text).map_err(failed)?,
         None => Platform::host(),
     };
+    let images = matches.get_many::<String>("IMAGE").into_iter().flatten();
+    for image in images {
+        if matches.get_flag("all-tags") {
+            all_tags(matches, &ready, &repository(image)?, &platform)?;
+        } else {
+            let name = ready.registries.complete(&name(image)?).map_err(failed)?;
+            one(matches, &ready, &name, &platform)?.map_err(failed)?;
+        }
+    }
+    Ok(0)
+}
+
+/// Pulls every tag of a repository but those that are no images: signatures and the like have tags too.
+fn all_tags(
+    matches: &ArgMatches,
+    ready: &Ready,
+    repository: &Name,
+    platform: &Platform,
+) -> Result<(), Failure> {
+    let tags = stoppable(&ready.registries, || {
+        ready.registries.tags(repository).map_err(failed)
+    })?;
+    let mut pulled = 0;
+    for name in &tags {
+        match one(matches, ready, name, platform)? {
+            Ok(()) => pulled += 1,
+            Err(error @ (Error::Unsupported { .. } | Error::Platform { .. })) => {
+                eprintln!("warning: {} is left out: {error}", familiar(name));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    if pulled == 0 {
+        return Err(Failure::new(
+            format!(
+                "no tag of {} is an image for {platform}",
+                repository.familiar()
+            ),
+            "another name, or --platform",
+        ));
+    }
+    Ok(())
+}
+
+/// Pulls one image. An error of the image's own is returned apart from those that end everything.
+fn one(
+    matches: &ArgMatches,
+    ready: &Ready,
+    name: &Name,
+    platform: &Platform,
+) -> Result<Result<(), Error>, Failure> {
     let form = if matches.get_flag("quiet") {
         Form::Quiet
     } else if matches.get_flag("json") {
@@ -27,22 +77,21 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
         Form::Text
     };
     let show = Show::new(Stream::Stdout, form, Words::Pull);
-    let name = ready.registries.complete(&image).map_err(failed)?;
-    show.line(&heading(&name));
+    show.line(&heading(name));
     let pulled = stoppable(&ready.registries, || {
-        ready
-            .registries
-            .pull(
-                &ready.store,
-                &name,
-                &platform,
-                ownership(&ready.caller),
-                &show,
-            )
-            .map_err(failed)
+        Ok(ready.registries.pull(
+            &ready.store,
+            name,
+            platform,
+            ownership(&ready.caller),
+            &show,
+        ))
     });
     show.finish();
-    let pulled = pulled?;
+    let pulled = match pulled? {
+        Ok(pulled) => pulled,
+        Err(error) => return Ok(Err(error)),
+    };
     show.line(&format!("Digest: {}", pulled.digest));
     let short = familiar(&pulled.name);
     show.line(&if pulled.changed {
@@ -60,7 +109,7 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     if form != Form::Json {
         print(&format!("{}\n", pulled.name))?;
     }
-    Ok(0)
+    Ok(Ok(()))
 }
 
 /// When an image is fetched for a run.

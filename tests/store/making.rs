@@ -282,3 +282,64 @@ fn one_name_stands_for_the_image_of_each_platform() {
         describe(&output)
     );
 }
+
+#[test]
+fn a_list_is_changed_in_place_and_goes_without_its_images() {
+    let shelf = Shelf::with("native", &says("native"));
+    let archive = packed(&shelf.rig, &[]);
+    let import = ["import", "--platform", "linux/arm64", "-", "other"];
+    let output = feed(shelf.command(&import), archive);
+    assert!(output.status.success(), "{}", describe(&output));
+    shelf.ok(&["manifest", "create", "all", "native"]);
+    shelf.ok(&[
+        "manifest",
+        "add",
+        "all",
+        "other",
+        "--arch",
+        "arm",
+        "--variant",
+        "v7",
+    ]);
+    shelf.ok(&[
+        "manifest",
+        "annotate",
+        "all",
+        "native",
+        "--annotation",
+        "built=here",
+    ]);
+    let members = || -> Vec<Value> {
+        let shown = shelf.ok(&["manifest", "inspect", "all"]);
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        shown["manifests"].as_array().unwrap().clone()
+    };
+    let all = members();
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[0]["annotations"], json!({"built": "here"}));
+    assert_eq!(
+        all[1]["platform"],
+        json!({"os": "linux", "architecture": "arm", "variant": "v7"})
+    );
+    // What the list was before is not kept as an image without a name.
+    assert_eq!(shelf.ok(&["images", "-q"]).lines().count(), 3);
+    shelf.ok(&[
+        "manifest",
+        "remove",
+        "all",
+        all[1]["digest"].as_str().unwrap(),
+    ]);
+    assert_eq!(members().len(), 1);
+    shelf.refused(
+        &["manifest", "remove", "all", "other"],
+        &["not in the list"],
+    );
+    shelf.refused(
+        &["manifest", "annotate", "all", "native", "--arch", "a b"],
+        &["linux/amd64"],
+    );
+    shelf.ok(&["manifest", "rm", "all"]);
+    shelf.refused(&["manifest", "inspect", "all"], &["no such image"]);
+    shelf.runs("native", &["echo", "ran"], "ran\n");
+    assert_eq!(shelf.ok(&["store", "check"]).lines().count(), 1);
+}

@@ -1,7 +1,9 @@
 //! From an image of the store to a registry: only what that has not got is sent.
 
-use std::collections::BTreeSet;
-use std::io::{Read, Seek, SeekFrom};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::header::{HeaderName, LOCATION};
@@ -9,19 +11,18 @@ use ureq::http::{Method, Response, StatusCode};
 
 use super::Registries;
 use super::http::{FaultKind, passing, text_of};
-use super::places::Place;
+use super::list;
+use super::parcel::{Compression, Packer, Parcel};
 use super::progress::{Event, Progress};
 use super::session::{Ask, Session};
 use super::token::escaped;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::manifest::{Descriptor, Document, media_type};
+use crate::manifest::Descriptor;
 use crate::platform::Platform;
-use crate::reference::{Name, Reference};
+use crate::reference::Name;
 use crate::store::Store;
-
-/// How many indexes may point to one another.
-const DEEPEST: usize = 4;
+use crate::unpack::Section;
 
 /// What was pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Pushed {
 struct Push<'a> {
     store: &'a Store,
     session: &'a Session<'a>,
+    /// Blobs that are not in the store, but were made for this.
+    made: &'a BTreeMap<Digest, File>,
     /// Repositories of the same registry that images of the store have names in, with the blobs of these.
     others: Vec<(String, BTreeSet<Digest>)>,
     /// The most bytes of one request.
@@ -46,38 +49,43 @@ struct Push<'a> {
 }
 
 impl Registries {
-    /// Sends the image that has a name in the store to the registry of that name.
+    /// Sends an image of the store to a registry, under a name. Layers that are not compressed are on the way; with `compression` all
+    /// that are not so already.
     ///
     /// # Errors
     /// [`Error::NotInStore`], and those of the registry: [`Error::Registry`], [`Error::Denied`]; [`Error::Interrupted`].
-    pub fn push(&self, store: &Store, name: &Name, progress: &dyn Progress) -> Result<Pushed> {
-        let reference = Reference::Registry(name.clone());
-        let entry = store.entry(&reference, &Platform::host())?;
-        let mut endpoints = self.configuration.endpoints(name)?;
-        let Some(endpoint) = endpoints.pop() else {
-            return Err(Error::NotInStore {
-                name: name.to_string(),
-            });
-        };
-        let place = Place::new(&self.http, &self.options, endpoint);
+    pub fn push(
+        &self,
+        store: &Store,
+        entry: &Descriptor,
+        name: &Name,
+        compression: Option<Compression>,
+        progress: &dyn Progress,
+    ) -> Result<Pushed> {
+        let place = self.own_place(name)?;
         let session = place.session()?;
+        let alive = || self.http.pause(Duration::ZERO);
+        let mut packer = Packer::new(store, compression, &alive);
+        let parcel = packer.pack(entry)?;
         let push = Push {
             store,
             session,
+            made: &packer.made,
             others: others(store, name, &session.endpoint.registry),
             chunk: self.options.chunk.max(1),
             progress,
         };
         let tag = match (&name.tag, &name.digest) {
             (Some(tag), _) => tag.clone(),
-            (None, Some(digest)) => digest.to_string(),
+            (None, Some(_)) => parcel.digest.to_string(),
             (None, None) => "latest".to_owned(),
         };
-        push.document(&entry, &tag, DEEPEST)?;
+        push.send(&parcel, &tag)?;
+        store.remember(entry, name, parcel.digest)?;
         Ok(Pushed {
             name: name.clone(),
-            digest: entry.digest,
-            size: entry.size,
+            digest: parcel.digest,
+            size: parcel.text.len() as u64,
         })
     }
 }
@@ -102,47 +110,27 @@ fn others(store: &Store, name: &Name, registry: &str) -> Vec<(String, BTreeSet<D
 
 impl Push<'_> {
     /// Sends a manifest or index after everything it names.
-    fn document(&self, descriptor: &Descriptor, tag: &str, depth: usize) -> Result<()> {
-        let text = self.store.read_blob(descriptor)?;
-        let (kind, document) = (
-            descriptor.media_type.as_str(),
-            Document::parse(&text, "the store".as_ref())?,
-        );
-        let kind = match (&document, kind) {
-            (Document::Manifest(_), "") => media_type::OCI_MANIFEST,
-            (Document::Index(_), "") => media_type::OCI_INDEX,
-            (_, kind) => kind,
-        };
-        match &document {
-            Document::Manifest(manifest) => {
-                let mut seen = BTreeSet::new();
-                let mut blobs: Vec<Descriptor> = manifest.layers.clone();
-                blobs.retain(|blob| seen.insert(blob.digest));
-                self.progress.tell(Event::Planned(&blobs));
-                if seen.insert(manifest.config.digest) {
-                    blobs.push(manifest.config.clone());
-                }
-                blobs.iter().try_for_each(|blob| self.blob(blob))?;
+    fn send(&self, parcel: &Parcel, tag: &str) -> Result<()> {
+        if let Some(manifest) = &parcel.manifest {
+            let mut seen = BTreeSet::new();
+            let mut blobs: Vec<Descriptor> = manifest.layers.clone();
+            blobs.retain(|blob| seen.insert(blob.digest));
+            self.progress.tell(Event::Planned(&blobs));
+            if seen.insert(manifest.config.digest) {
+                blobs.push(manifest.config.clone());
             }
-            Document::Index(index) => {
-                if depth == 0 {
-                    return Err(Error::limit(
-                        "the number of indexes on the way to the image",
-                        DEEPEST.to_string(),
-                    ));
-                }
-                for part in &index.manifests {
-                    self.document(part, &part.digest.to_string(), depth - 1)?;
-                }
-            }
+            blobs.iter().try_for_each(|blob| self.blob(blob))?;
+        }
+        for part in &parcel.parts {
+            self.send(part, &part.digest.to_string())?;
         }
         let body = || -> Result<(Box<dyn Read>, u64)> {
-            let length = text.len() as u64;
-            Ok((Box::new(std::io::Cursor::new(text.clone())), length))
+            let length = parcel.text.len() as u64;
+            Ok((Box::new(std::io::Cursor::new(parcel.text.clone())), length))
         };
         let ask = self
             .ask(Method::PUT, &format!("manifests/{tag}"), "the manifest")
-            .header("content-type", kind)
+            .header("content-type", &parcel.kind)
             .body(&body);
         let mut response = self.session.ask(&ask)?;
         if !response.status().is_success() {
@@ -151,12 +139,12 @@ impl Push<'_> {
         let said = HeaderName::from_static("docker-content-digest");
         let kept = text_of(response.headers(), &said).and_then(|digest| digest.parse().ok());
         match kept {
-            Some(found) if found != descriptor.digest => Err(Error::DigestMismatch {
+            Some(found) if found != parcel.digest => Err(Error::DigestMismatch {
                 what: format!("manifest that {} kept", self.session.endpoint.registry),
-                expected: descriptor.digest,
+                expected: parcel.digest,
                 found,
             }),
-            _ => Ok(()),
+            _ => list::tell_subject(self.session, &parcel.text, &response, &parcel.kind),
         }
     }
 
@@ -282,10 +270,18 @@ impl Push<'_> {
         };
         let last = method == Method::PUT;
         let body = || -> Result<(Box<dyn Read>, u64)> {
-            let mut file = self.store.open_blob(blob.digest)?.ok_or_else(missing)?;
-            file.seek(SeekFrom::Start(at))
-                .map_err(|e| Error::io("read", "the store's blob".as_ref(), e))?;
-            Ok((Box::new(file.take(length)), length))
+            let file = match self.made.get(&blob.digest) {
+                Some(file) => file
+                    .try_clone()
+                    .map_err(|e| Error::io("read", "a compressed layer".as_ref(), e))?,
+                None => self.store.open_blob(blob.digest)?.ok_or_else(missing)?,
+            };
+            let section = Section {
+                file,
+                offset: at,
+                length,
+            };
+            Ok((Box::new(section), length))
         };
         let scope = self.session.scope("pull,push");
         let mut ask = Ask::new(method, to, scope, ("push", what.to_owned()))

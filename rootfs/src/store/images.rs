@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::layout::{Layout, name_entry};
+use super::layout::{Layout, name_entry, with_source};
 use super::{Store, record};
 use crate::config::{self, ImageConfig};
 use crate::digest::Digest;
@@ -115,6 +115,25 @@ impl Store {
         layout.edit(|entries| {
             layout.require(entry)?;
             name_entry(entries, entry, name);
+            Ok(())
+        })
+    }
+
+    /// Remembers the digest that a registry knows an image by under a name; nothing, if the name stands for another image meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remember(&self, entry: &Descriptor, name: &Name, known: Digest) -> Result<()> {
+        let layout = self.opened()?;
+        layout.edit(|entries| {
+            let own = entries.iter().find(|own| {
+                own.descriptor.digest == entry.digest
+                    && own.descriptor.name().is_some_and(|own| name.is(own))
+            });
+            if let Some(own) = own.filter(|own| own.descriptor.source_digest() != known) {
+                let descriptor = with_source(own.descriptor.clone(), Some(known));
+                name_entry(entries, &descriptor, name);
+            }
             Ok(())
         })
     }

@@ -313,6 +313,9 @@ pub(crate) fn name_entry(entries: &mut Vec<Entry>, descriptor: &Descriptor, name
 
 /// The same descriptor, remembering the digest of the index that it was chosen from.
 pub(crate) fn with_source(mut descriptor: Descriptor, source: Option<Digest>) -> Descriptor {
+    if source.is_some() {
+        descriptor.annotations.remove(SOURCE_DIGEST);
+    }
     if let Some(source) = source.filter(|&source| source != descriptor.digest) {
         descriptor
             .annotations

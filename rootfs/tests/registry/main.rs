@@ -4,6 +4,7 @@
 
 mod faults;
 mod identity;
+mod listing;
 mod pulling;
 mod pushing;
 mod rules;
@@ -51,6 +52,20 @@ impl Packed {
             layers,
             config,
             manifest: manifest.to_string().into_bytes(),
+        }
+    }
+
+    /// With layers that are not compressed.
+    pub fn plain(tars: &[Vec<u8>]) -> Self {
+        let packed = Self::new(tars);
+        let described = |tar: &Vec<u8>| Descriptor::of(manifest::media_type::OCI_LAYER, tar);
+        let manifest = json!({"schemaVersion": 2, "mediaType": manifest::media_type::OCI_MANIFEST,
+            "config": Descriptor::of(manifest::media_type::OCI_CONFIG, &packed.config),
+            "layers": tars.iter().map(described).collect::<Vec<_>>()});
+        Self {
+            layers: tars.to_vec(),
+            manifest: manifest.to_string().into_bytes(),
+            ..packed
         }
     }
 

@@ -1,7 +1,10 @@
 //! To a registry.
 
-use palisade_rootfs::registry::Pushed;
-use palisade_rootfs::{Digest, Error, Name, Platform, Reference};
+use palisade_rootfs::registry::{Compression, Pushed};
+use palisade_rootfs::{
+    Descriptor, Digest, Document, Error, Index, Manifest, Name, Platform, Reference,
+    manifest::media_type,
+};
 
 use crate::server::{Server, reply};
 use crate::{Packed, Scene, tar};
@@ -27,8 +30,14 @@ fn holding(image: &Packed, names: &[String]) -> Scene {
 }
 
 fn push(scene: &Scene, name: &str) -> Result<Pushed, Error> {
+    push_as(scene, name, None)
+}
+
+fn push_as(scene: &Scene, name: &str, wanted: Option<Compression>) -> Result<Pushed, Error> {
     let name = Name::parse(name).unwrap();
-    scene.registries().push(&scene.store(), &name, &())
+    let store = scene.store();
+    let entry = store.entry(&Reference::Registry(name.clone()), &Platform::host())?;
+    scene.registries().push(&store, &entry, &name, wanted, &())
 }
 
 #[test]
@@ -126,4 +135,93 @@ fn a_registry_that_keeps_another_manifest_is_found_out() {
     });
     let error = push(&scene, &name).unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }), "{error:?}");
+}
+
+/// The manifest that a registry has under a tag of `app`.
+fn kept(server: &Server, tag: &str) -> Manifest {
+    let key = ("app".to_owned(), tag.to_owned());
+    let text = server.contents().manifests[&key].1.clone();
+    match Document::parse(&text, "-".as_ref()).unwrap() {
+        Document::Manifest(manifest) => manifest,
+        Document::Index(_) => panic!("an index"),
+    }
+}
+
+#[test]
+fn layers_that_are_not_compressed_are_on_the_way() {
+    for (wanted, kind, magic) in [
+        (None, "+gzip", &[0x1f, 0x8b][..]),
+        (Some(Compression::Gzip), "+gzip", &[0x1f, 0x8b]),
+        (Some(Compression::Zstd), "+zstd", &[0x28, 0xb5, 0x2f, 0xfd]),
+    ] {
+        let (server, image) = (Server::new(), Packed::plain(&[tar("a"), tar("b")]));
+        let name = server.name("app:1");
+        let scene = holding(&image, std::slice::from_ref(&name));
+        let pushed = push_as(&scene, &name, wanted).unwrap();
+        let manifest = kept(&server, "1");
+        assert_eq!(manifest.layers.len(), 2);
+        for layer in &manifest.layers {
+            assert!(layer.media_type.ends_with(kind), "{layer:?}");
+            let key = ("app".to_owned(), layer.digest.to_string());
+            assert!(server.contents().blobs[&key].starts_with(magic));
+        }
+        // The image here is what it was, and knows what it is called there.
+        let reference = Reference::parse(&name).unwrap();
+        let entry = scene.store().entry(&reference, &Platform::host()).unwrap();
+        assert_eq!(entry.digest, Digest::of(&image.manifest));
+        assert_eq!(entry.source_digest(), pushed.digest);
+        // Once more: the same comes of it, so nothing is sent.
+        let sent = server.log("POST", "/uploads/").len();
+        assert_eq!(push_as(&scene, &name, wanted).unwrap(), pushed);
+        assert_eq!(server.log("POST", "/uploads/").len(), sent);
+        let other = Scene::new();
+        assert_eq!(other.pull(&name).unwrap().id, Digest::of(&image.config));
+        // Nothing of it is left in the store.
+        let check = scene.store().check();
+        assert!(check.unwrap().problems.is_empty());
+    }
+}
+
+#[test]
+fn compressed_layers_stay_what_they_are_unless_another_form_is_asked_for() {
+    let (server, image) = (Server::new(), Packed::large());
+    let name = server.name("app:1");
+    let scene = holding(&image, std::slice::from_ref(&name));
+    let pushed = push_as(&scene, &name, Some(Compression::Gzip)).unwrap();
+    assert_eq!(pushed.digest, Digest::of(&image.manifest));
+    let pushed = push_as(&scene, &name, Some(Compression::Zstd)).unwrap();
+    assert_ne!(pushed.digest, Digest::of(&image.manifest));
+    let zstd = |layer: &Descriptor| layer.media_type.ends_with("+zstd");
+    assert!(kept(&server, "1").layers.iter().all(zstd));
+    assert!(Scene::new().pull(&name).is_ok());
+}
+
+#[test]
+fn an_index_is_pushed_with_all_it_names_and_names_what_was_pushed() {
+    let (server, image) = (Server::new(), Packed::plain(&[tar("a")]));
+    let scene = holding(&image, &[server.name("part:1")]);
+    let store = scene.store();
+    let mut part = Descriptor::of(media_type::OCI_MANIFEST, &image.manifest);
+    part.platform = Some(Platform::host());
+    let name = Name::parse(&server.name("app:1")).unwrap();
+    store.make_index(&[part], &name).unwrap();
+    let pushed = push(&scene, &server.name("app:1")).unwrap();
+    let key = ("app".to_owned(), "1".to_owned());
+    let (kind, text) = server.contents().manifests[&key].clone();
+    assert_eq!(
+        (kind.as_str(), Digest::of(&text)),
+        (media_type::OCI_INDEX, pushed.digest)
+    );
+    let index = Index::parse(&text, "-".as_ref()).unwrap();
+    let named = &index.manifests[0];
+    assert_eq!(named.platform, Some(Platform::host()));
+    assert!(
+        kept(&server, &named.digest.to_string()).layers[0]
+            .media_type
+            .ends_with("+gzip")
+    );
+    assert_eq!(
+        Scene::new().pull(&server.name("app:1")).unwrap().digest,
+        pushed.digest
+    );
 }
