@@ -56,7 +56,7 @@ struct Index {
 /// What a manifest or index says of what it refers to.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Subject {
+struct Said {
     subject: Option<Descriptor>,
     #[serde(default)]
     artifact_type: String,
@@ -199,7 +199,7 @@ pub(super) fn tell_subject(
     kept: &Response<Body>,
     kind: &str,
 ) -> Result<()> {
-    let Ok(said) = serde_json::from_slice::<Subject>(text) else {
+    let Ok(said) = serde_json::from_slice::<Said>(text) else {
         return Ok(());
     };
     let Some(subject) = said.subject else {

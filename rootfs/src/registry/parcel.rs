@@ -140,7 +140,7 @@ impl<'a> Packer<'a> {
         let kind = if docker {
             media_type::DOCKER_MANIFEST
         } else {
-            config.media_type = media_type::OCI_CONFIG.to_owned();
+            media_type::OCI_CONFIG.clone_into(&mut config.media_type);
             media_type::OCI_MANIFEST
         };
         for layer in &mut layers {
