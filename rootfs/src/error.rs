@@ -159,11 +159,11 @@ pub enum Error {
         remedy: &'static str,
     },
     /// A registry does not let the caller do something.
-    #[error("{registry} denies access to {what}: {reason}")]
+    #[error("{registry} denies access{}{what}: {reason}", if what.is_empty() { "" } else { " to " })]
     Denied {
         /// The registry.
         registry: String,
-        /// What was asked for.
+        /// What was asked for; empty for no more than to be let in.
         what: String,
         /// The registry's reason.
         reason: String,

@@ -95,6 +95,10 @@ fn word<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
 fn failed(error: Error) -> Failure {
     let remedy = match &error {
         Error::Registry { remedy, .. } => (*remedy).to_owned(),
+        Error::Denied { what, .. } if what.is_empty() => {
+            "the user's name and password or token, as the registry has them".to_owned()
+        }
+        Error::Reference { .. } => "a name as debian:12 or ghcr.io/owner/name".to_owned(),
         Error::Denied { registry, .. } => {
             format!(
                 "palisade login {registry}, or check the name: registries often say the same of what does not exist"

@@ -94,6 +94,12 @@ impl Http {
         Ok(())
     }
 
+    /// The proxy that leads to an address, as `host:port`.
+    pub(super) fn proxy(&self, address: &Uri) -> Option<String> {
+        let proxy = self.proxies.of(address).ok()??;
+        Some(format!("{}:{}", proxy.host(), proxy.port()))
+    }
+
     /// Makes one request; redirections and errors of the server are answers like others.
     pub(super) fn send(
         &self,

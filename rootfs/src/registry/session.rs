@@ -439,7 +439,15 @@ impl<'a> Session<'a> {
                 "put the authority's certificate into /etc/containers/certs.d/HOST/ca.crt, or name it with --ca-file"
             }
         };
-        self.failed("reach", fault.reason, remedy)
+        let proxy = self
+            .address("/v2/")
+            .ok()
+            .and_then(|to| self.http.proxy(&to));
+        let reason = match proxy {
+            Some(proxy) => format!("{} (by way of the proxy {proxy})", fault.reason),
+            None => fault.reason,
+        };
+        self.failed("reach", reason, remedy)
     }
 
     /// Waits as long as after a failure, or says that there is to be no other attempt.

@@ -4,7 +4,9 @@ use std::fs;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use palisade_rootfs::{Descriptor, Digest, Error, Name, Ownership, Platform, manifest::media_type};
+use palisade_rootfs::{
+    Descriptor, Digest, Error, Extent, Limits, Name, Ownership, Platform, manifest::media_type,
+};
 use serde_json::json;
 
 use crate::server::{Request, Server, range, reply};
@@ -418,4 +420,68 @@ fn a_registry_that_is_not_there_is_said_so_at_once() {
         .refused(&format!("127.0.0.1:{port}/app:1"))
         .to_string();
     assert!(error.contains("cannot reach"), "{error}");
+}
+
+#[test]
+fn a_layer_that_grows_without_measure_is_refused_while_it_arrives() {
+    let bomb = crate::support::Tar::default()
+        .file("zeros", vec![0; 900_000])
+        .end();
+    let (_server, scene, name) = served(&Packed::new(&[tar("a"), bomb]));
+    let limits = Limits {
+        layer_bytes: 1 << 20,
+        ratio: 10,
+        ..Limits::default()
+    };
+    let store = scene.store().with_limits(limits);
+    let wanted = Name::parse(&name).unwrap();
+    let pulled =
+        scene
+            .registries()
+            .pull(&store, &wanted, &Platform::host(), Ownership::Caller, &());
+    assert!(matches!(pulled, Err(Error::Limit { .. })), "{pulled:?}");
+    assert!(matches!(
+        scene.resolve(&name),
+        Err(Error::NotInStore { .. })
+    ));
+    // What is left is only unused, and nothing is named that is not whole.
+    let nothing = std::collections::BTreeSet::new();
+    store
+        .remove(Extent::Unused, &nothing, |_| Ok(Vec::new()))
+        .unwrap();
+    assert!(store.check().unwrap().problems.is_empty());
+}
+
+#[test]
+fn a_tag_that_moves_while_several_pull_it_stands_for_one_whole_image() {
+    let (server, scene) = (Server::new(), Scene::new());
+    let images = [
+        Packed::new(&[tar("a"), tar("b")]),
+        Packed::new(&[tar("a"), tar("c")]),
+    ];
+    server.contents().put("app", "1", &images[0]);
+    let name = server.name("app:1");
+    std::thread::scope(|scope| {
+        let pulls: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..5).try_for_each(|_| scene.pull(&name).map(drop))))
+            .collect();
+        for turn in 0..20 {
+            server.contents().put("app", "1", &images[turn % 2]);
+            std::thread::yield_now();
+        }
+        for pull in pulls {
+            pull.join().unwrap().unwrap();
+        }
+    });
+    let found = scene.resolve(&name).unwrap();
+    let ids: Vec<Digest> = images
+        .iter()
+        .map(|image| Digest::of(&image.manifest))
+        .collect();
+    assert!(
+        found
+            .manifest_digest
+            .is_some_and(|digest| ids.contains(&digest))
+    );
+    assert!(scene.store().check().unwrap().problems.is_empty());
 }
