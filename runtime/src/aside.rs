@@ -15,14 +15,14 @@ use nix::sched::{CloneFlags, setns, unshare};
 use crate::control::Step;
 use crate::failure::{Failure, Try};
 use crate::mount::{NewFilesystem, Unhidden};
-use crate::sys;
+use crate::sys::{self, Stack};
 
 /// Bytes of stack for the thread.
 const STACK: usize = 32 * 1024;
 
 /// The thread's work. Lies at one address from [`Aside::begin`] to [`Aside::finish`].
 pub(crate) struct Aside<'p> {
-    stack: Vec<u8>,
+    stack: Stack,
     shared: Shared<'p>,
     network: Network,
     /// A new /proc has been left to the thread.
@@ -87,7 +87,7 @@ impl<'p> Aside<'p> {
     /// Takes the memory that is needed, before PID 1 is cloned. `proc` is the one new /proc that hides something.
     pub(crate) fn new(own_network: bool, proc: Option<&'p NewFilesystem>) -> Self {
         Self {
-            stack: vec![0; STACK],
+            stack: Stack::new(STACK),
             shared: Shared {
                 running: AtomicU32::new(0),
                 makes_network: own_network,

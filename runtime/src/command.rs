@@ -16,7 +16,8 @@ use crate::failure::{Failure, Try};
 use crate::prepare::{Prepared, PreparedCommand};
 use crate::readback::{self, Look};
 use crate::sandbox::Stdio;
-use crate::{interpreter, landlock, sys};
+use crate::sys::{self, Stack};
+use crate::{interpreter, landlock};
 
 /// The command's process once it has executed, or the record of why it could not.
 pub(crate) struct Command {
@@ -48,7 +49,7 @@ pub(crate) struct Start<'a> {
 }
 
 /// Starts the command on `stack`, and returns when it has executed or could not.
-pub(crate) fn start(start: &Start<'_>, stack: &mut [u8]) -> Result<Command, Failure<'static>> {
+pub(crate) fn start(start: &Start<'_>, stack: &mut Stack) -> Result<Command, Failure<'static>> {
     // What stands here if the process is killed before it can say anything.
     // A Cell, as what the child writes is read by its parent after an execve(2) that does not return.
     let record = Cell::new(Record::failed(
@@ -67,8 +68,7 @@ pub(crate) fn start(start: &Start<'_>, stack: &mut [u8]) -> Result<Command, Fail
         125
     };
     let pid = sys::vfork(stack, &mut body).or_fail(Step::Fork, c"")?;
-    // Beyond its end lies other memory of this process.
-    debug_assert!(stack.iter().take(16 * 1024).all(|byte| *byte == 0));
+    debug_assert!(stack.sufficed());
     Ok(Command {
         pid,
         record: record.get(),

@@ -23,7 +23,8 @@ use crate::mount::{self, Tree};
 use crate::prepare::{Prepared, PreparedFile, PreparedPath, PreparedRoot};
 use crate::root::{self, RootTrees};
 use crate::sandbox::Stdio;
-use crate::{full, readback, sys};
+use crate::sys::{self, Stack};
+use crate::{full, readback};
 
 /// What PID 1 has from the supervisor, made before it was cloned.
 pub(crate) struct Init<'a> {
@@ -37,7 +38,7 @@ pub(crate) struct Init<'a> {
     /// A slot for each tree that the supervisor opens: those of the root first, then those of the mounts.
     pub(crate) trees: Vec<Option<OwnedFd>>,
     /// Stack of the command's process until it executes.
-    pub(crate) stack: Vec<u8>,
+    pub(crate) stack: Stack,
     /// What is made on another CPU meanwhile.
     pub(crate) aside: Aside<'a>,
 }

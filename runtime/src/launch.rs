@@ -19,7 +19,7 @@ use crate::mount::{self, TreeRequest, attribute};
 use crate::plan::Plan;
 use crate::prepare::Prepared;
 use crate::sandbox::{Sandbox, Stdio};
-use crate::sys::{self, Cloned, MountAttributes};
+use crate::sys::{self, Cloned, MountAttributes, Stack};
 use crate::{Error, idmap, tier};
 
 /// Bytes of stack for the command's process until it executes; an unoptimised build uses two thirds of it.
@@ -78,7 +78,7 @@ pub fn launch_recorded(
         record,
         made: prepared.mounts.iter().map(|_| None).collect(),
         trees: tree_requests(&prepared).iter().map(|_| None).collect(),
-        stack: vec![0; STACK],
+        stack: Stack::new(STACK),
         aside: Aside::new(prepared.loopback, prepared.restricted_proc()),
         prepared: &prepared,
     };

@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fstatat, stat};
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{FileStat, Mode, stat};
 
 use crate::capabilities::LOCKED_SECUREBITS;
 use crate::command::Start;
@@ -19,47 +19,60 @@ use crate::mount::attribute;
 use crate::prepare::Prepared;
 use crate::sys;
 
-/// A namespace of the supervisor: its file, what the receipt calls it, and its inode number.
+/// A namespace of the supervisor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Namespace {
-    path: &'static CStr,
-    name: &'static str,
-    inode: u64,
+    /// Its link in a directory `ns` of /proc, and what the receipt calls it.
+    name: &'static CStr,
+    identity: Identity,
 }
 
-const NAMESPACES: [(i32, &CStr, &str); 8] = [
-    (
-        libc::CLONE_NEWCGROUP,
-        c"/proc/thread-self/ns/cgroup",
-        "cgroup",
-    ),
-    (libc::CLONE_NEWIPC, c"/proc/thread-self/ns/ipc", "ipc"),
-    (libc::CLONE_NEWNS, c"/proc/thread-self/ns/mnt", "mnt"),
-    (libc::CLONE_NEWNET, c"/proc/thread-self/ns/net", "net"),
-    (libc::CLONE_NEWPID, c"/proc/thread-self/ns/pid", "pid"),
-    (libc::CLONE_NEWTIME, c"/proc/thread-self/ns/time", "time"),
-    (libc::CLONE_NEWUSER, c"/proc/thread-self/ns/user", "user"),
-    (libc::CLONE_NEWUTS, c"/proc/thread-self/ns/uts", "uts"),
+/// What a link of a directory `ns` says, as "mnt:[4026531841]": one namespace's alone while it lives (namespaces(7)). Read
+/// and not followed, which would make an inode for the namespace.
+type Identity = [u8; 32];
+
+/// The calling process's links.
+const LINKS: &CStr = c"/proc/thread-self/ns";
+/// The same, relative to a /proc.
+const LINKS_BELOW_PROC: &CStr = c"thread-self/ns";
+
+const NAMESPACES: [(i32, &CStr); 8] = [
+    (libc::CLONE_NEWCGROUP, c"cgroup"),
+    (libc::CLONE_NEWIPC, c"ipc"),
+    (libc::CLONE_NEWNS, c"mnt"),
+    (libc::CLONE_NEWNET, c"net"),
+    (libc::CLONE_NEWPID, c"pid"),
+    (libc::CLONE_NEWTIME, c"time"),
+    (libc::CLONE_NEWUSER, c"user"),
+    (libc::CLONE_NEWUTS, c"uts"),
 ];
 
 impl Namespace {
     /// The calling process's namespaces of the kinds in `flags` (clone(2)): those that a sandbox must not be in.
     pub(crate) fn read(flags: u64) -> nix::Result<Vec<Self>> {
+        let links = open(LINKS, LINKS_FLAGS, Mode::empty())?;
         NAMESPACES
             .iter()
-            .map(|(flag, path, name)| (u64::from(flag.cast_unsigned()), *path, *name))
-            .filter(|(flag, ..)| flags & flag != 0)
-            .map(|(_, path, name)| {
-                let inode = stat(path)?.st_ino;
-                Ok(Self { path, name, inode })
+            .filter(|(flag, _)| flags & u64::from(flag.cast_unsigned()) != 0)
+            .map(|(_, name)| {
+                let identity = identity(links.as_fd(), name)?;
+                Ok(Self { name, identity })
             })
             .collect()
     }
+}
 
-    /// Its file, relative to a /proc.
-    fn below_proc(&self) -> &CStr {
-        let path = &self.path.to_bytes_with_nul()["/proc/".len()..];
-        CStr::from_bytes_until_nul(path).unwrap_or_default()
+const LINKS_FLAGS: OFlag = OFlag::O_PATH
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC);
+
+fn identity(links: BorrowedFd<'_>, name: &CStr) -> nix::Result<Identity> {
+    let mut identity = Identity::default();
+    match sys::readlinkat(links, name, &mut identity)? {
+        // One that is cut off could be another's.
+        length if length == identity.len() => Err(Errno::ENAMETOOLONG),
+        0 => Err(Errno::ENODATA),
+        _ => Ok(identity),
     }
 }
 
@@ -179,13 +192,18 @@ impl Look {
     /// None of those that the Plan separates is the supervisor's.
     fn namespaces(&mut self, start: &Start<'_>, proc: BorrowedFd<'_>) -> Result<(), Record> {
         let mut names = Said::default();
+        let links = look(
+            openat(proc, LINKS_BELOW_PROC, LINKS_FLAGS, Mode::empty()),
+            LINKS,
+        )?;
         for host in &start.prepared.host_namespaces {
-            let own = fstatat(proc, host.below_proc(), AtFlags::empty());
-            if look(own, host.path)?.st_ino == host.inode {
-                let (name, planned) = (host.name.as_bytes(), format_args!("not the host's"));
+            let own = look(identity(links.as_fd(), host.name), LINKS)?;
+            let name = host.name.to_bytes();
+            if own == host.identity {
+                let planned = format_args!("not the host's");
                 return Err(Said::differs("Namespace", name, planned));
             }
-            names.words(&[b" ", host.name.as_bytes()]);
+            names.words(&[b" ", name]);
         }
         self.said.line("Namespaces", names.text().trim_ascii());
         Ok(())
@@ -514,10 +532,10 @@ mod tests {
         let flags = u64::from((libc::CLONE_NEWNS | libc::CLONE_NEWUSER).cast_unsigned());
         let own = Namespace::read(flags).expect("readable");
         let names: Vec<_> = own.iter().map(|namespace| namespace.name).collect();
-        assert_eq!(names, ["mnt", "user"]);
-        let inode = stat(c"/proc/self/ns/user").expect("there").st_ino;
-        assert_eq!(own[1].inode, inode);
-        assert_eq!(own[1].below_proc(), c"thread-self/ns/user");
+        assert_eq!(names, [c"mnt", c"user"]);
+        let link = std::fs::read_link("/proc/self/ns/user").expect("there");
+        let text = CStr::from_bytes_until_nul(&own[1].identity).expect("ended");
+        assert_eq!(text.to_bytes(), link.as_os_str().as_encoded_bytes());
     }
 
     #[test]

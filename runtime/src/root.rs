@@ -231,6 +231,11 @@ fn attach_mount(mount: OwnedFd) -> Result<OwnedFd, Failure<'static>> {
     Ok(mount)
 }
 
+/// Attaches a mount where it goes with the host's tree: an unmount of its own waits for every CPU once more (RCU).
+fn attach_aside(mount: BorrowedFd<'_>) -> bool {
+    sys::move_mount_to_path(mount, c"/sys").is_ok()
+}
+
 fn attach_here(mount: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
     sys::move_mount_to_path(mount, c"/").or_fail(Step::AttachRoot, c"")
 }
@@ -247,11 +252,11 @@ fn overlay<'p>(
     upper: &Part,
 ) -> Result<OwnedFd, Failure<'p>> {
     let subject = lower.first().map_or(c"", |first| first.as_c_str());
-    let mut attached = 0;
+    let mut covering = 0;
     let mut attach = |part: &Part, origin| -> Result<(), Failure<'static>> {
-        if part.origin == origin {
+        if part.origin == origin && !attach_aside(part.fd.as_fd()) {
             attach_here(part.fd.as_fd())?;
-            attached += 1;
+            covering += 1;
         }
         Ok(())
     };
@@ -267,7 +272,7 @@ fn overlay<'p>(
     }
     // The overlay holds its layers by itself. A mount left between it and the host's root would take the one unmount of
     // `pivot` for itself, and the host's tree would stay in sight as "/..".
-    for _ in 0..attached {
+    for _ in 0..covering {
         umount2(c"/", MntFlags::MNT_DETACH).or_fail(Step::AttachRoot, c"(layers)")?;
     }
     made.or_fail(Step::Overlay, subject)

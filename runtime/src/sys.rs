@@ -20,8 +20,10 @@ use palisade_policies::Instruction;
 
 pub(crate) mod direct;
 pub(crate) mod message;
+mod stack;
 
 pub(crate) use message::MOST_DESCRIPTORS;
+pub(crate) use stack::Stack;
 
 /// Turns the result of a system call into a descriptor.
 fn descriptor(result: c_long) -> Result<OwnedFd> {
@@ -83,20 +85,17 @@ pub(crate) fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone
 ///
 /// `body` must not return normally for success: it executes a program; what it returns is the exit status if that failed.
 /// It may write only memory that the caller expects it to write, and must not unwind or allocate.
-pub(crate) fn vfork<F: FnMut() -> c_int>(stack: &mut [u8], body: &mut F) -> Result<i32> {
+pub(crate) fn vfork<F: FnMut() -> c_int>(stack: &mut Stack, body: &mut F) -> Result<i32> {
     extern "C" fn enter<F: FnMut() -> c_int>(argument: *mut libc::c_void) -> c_int {
         // SAFETY: `argument` is the `&mut F` passed below; the parent is suspended, so nobody else uses it.
         let body = unsafe { &mut *argument.cast::<F>() };
         body()
     }
-    let top = stack.as_mut_ptr_range().end;
-    // SAFETY: the pointer stays inside, or one past the end of, `stack`; the ABI wants 16-byte alignment.
-    let top = unsafe { top.sub(top as usize % 16) };
     // SAFETY: the child has a stack of its own, and the parent does not run until the child no longer uses this memory.
     let result = unsafe {
         libc::clone(
             enter::<F>,
-            top.cast(),
+            stack.top(),
             libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
             std::ptr::from_mut(body).cast(),
         )
@@ -848,6 +847,20 @@ pub(crate) fn trim_heap() {
 pub(crate) fn received_descriptor(number: RawFd) -> OwnedFd {
     // SAFETY: SCM_RIGHTS descriptors are new in this process and nobody else knows their number.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// readlinkat(2): bytes written to `buffer`, which is full where the link may be longer.
+pub(crate) fn readlinkat(dir: BorrowedFd<'_>, path: &CStr, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: `path` is NUL-terminated; the kernel writes at most the buffer's length.
+    let length = unsafe {
+        libc::readlinkat(
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+        )
+    };
+    Errno::result(length).map(isize::cast_unsigned)
 }
 
 /// getcwd(2) as the kernel says it: the first byte of the path, which is `(` for a directory outside the root.

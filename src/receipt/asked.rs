@@ -18,6 +18,7 @@ pub fn of_run(
     image: Option<&Image>,
     resolved: &Resolved,
 ) -> Option<receipt::Request> {
+    let wanted = Wanted::by(request)?;
     let layers = image
         .iter()
         .flat_map(|image| &image.layers)
@@ -38,7 +39,7 @@ pub fn of_run(
         warnings: resolved.notes.clone(),
         ..named(request)
     };
-    with(request, facts)
+    Some(wanted.with(facts))
 }
 
 /// Writes the receipt, where one was asked for, of a run that failed before there was a plan.
@@ -50,6 +51,10 @@ pub fn of_failure(
     start: SystemTime,
     failure: &Failure,
 ) -> Result<(), palisade_shim::Error> {
+    let wanted = match Wanted::by(request) {
+        Some(wanted) if !request.dry_run => wanted,
+        _ => return Ok(()),
+    };
     let facts = Facts {
         image: Some(receipt::Image {
             reference: request.image_name.clone(),
@@ -61,12 +66,12 @@ pub fn of_failure(
         }),
         ..named(request)
     };
-    match with(request, facts) {
-        Some(receipt) if !request.dry_run => {
-            receipt::failed(&receipt, start, failure.code(), failure.message())
-        }
-        _ => Ok(()),
-    }
+    receipt::failed(
+        &wanted.with(facts),
+        start,
+        failure.code(),
+        failure.message(),
+    )
 }
 
 fn named(request: &Request) -> Facts {
@@ -77,14 +82,24 @@ fn named(request: &Request) -> Facts {
     }
 }
 
-fn with(request: &Request, facts: Facts) -> Option<receipt::Request> {
-    let Receipt { file, log, key, .. } = &request.receipt;
-    (file.is_some() || log.is_some()).then(|| receipt::Request {
-        to: file.as_deref().map(place),
-        log: log.clone(),
-        key: key.clone(),
-        facts,
-    })
+/// A receipt that was asked for. Its facts, digests among them, are gathered for no other run.
+struct Wanted<'r>(&'r Receipt);
+
+impl<'r> Wanted<'r> {
+    fn by(request: &'r Request) -> Option<Self> {
+        let receipt = &request.receipt;
+        (receipt.file.is_some() || receipt.log.is_some()).then_some(Self(receipt))
+    }
+
+    fn with(self, facts: Facts) -> receipt::Request {
+        let Receipt { file, log, key, .. } = self.0;
+        receipt::Request {
+            to: file.as_deref().map(place),
+            log: log.clone(),
+            key: key.clone(),
+            facts,
+        }
+    }
 }
 
 fn place(path: &Path) -> To {

@@ -20,6 +20,7 @@ use nix::sys::time::TimeSpec;
 use super::joined::usage_text;
 use super::request::{JoinCommand, Service, User};
 use super::service::serve;
+use crate::Error;
 use crate::command::{self, Start};
 use crate::control::{self, Kind, Record, Step};
 use crate::failure::{Failure, Try};
@@ -28,7 +29,7 @@ use crate::init::{self, Inside};
 use crate::prepare::{self, Prepared, PreparedCommand, PreparedPath};
 use crate::sandbox::Stdio;
 use crate::stat::parent_in;
-use crate::{Error, sys};
+use crate::sys::{self, Stack};
 
 /// How long a keeper tries to end its tree.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,14 +43,14 @@ pub(crate) struct Door<'a> {
     inside: Inside,
     signals: SignalFd,
     /// Stack of a command's process until it executes.
-    stack: Vec<u8>,
+    stack: Stack,
     /// Process ids of the keepers that live.
     keepers: Vec<i32>,
 }
 
 impl<'a> Door<'a> {
     /// None where nobody may join.
-    pub(crate) fn new(prepared: &'a Prepared, mut inside: Inside, stack: Vec<u8>) -> Option<Self> {
+    pub(crate) fn new(prepared: &'a Prepared, mut inside: Inside, stack: Stack) -> Option<Self> {
         let signals = inside.signals.take()?;
         Some(Self {
             prepared,

@@ -11,6 +11,7 @@ use nix::Result;
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 
+use super::Stack;
 use crate::aside::Shared;
 
 /// Makes a system call: what it returns, or a negative errno.
@@ -59,7 +60,7 @@ fn address<T>(pointer: *const T) -> usize {
 /// Starts a thread of this process that does [`Shared::work`] and ends. It has a working directory of its own. Both `stack` and
 /// `shared` must stay where they are until it has ended, as `shared.running` tells.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn start_thread(stack: &mut [u8], shared: &Shared<'_>) -> Result<()> {
+pub(crate) fn start_thread(stack: &mut Stack, shared: &Shared<'_>) -> Result<()> {
     extern "C" fn work(argument: *mut libc::c_void) -> c_int {
         // SAFETY: `argument` is the `&Shared` passed below, which outlives the thread; all that changes in it is atomic.
         let shared = unsafe { &*argument.cast::<Shared<'_>>() };
@@ -75,14 +76,11 @@ pub(crate) fn start_thread(stack: &mut [u8], shared: &Shared<'_>) -> Result<()> 
         | libc::CLONE_THREAD
         | libc::CLONE_SYSVSEM
         | libc::CLONE_CHILD_CLEARTID;
-    let top = stack.as_mut_ptr_range().end;
-    // SAFETY: the pointer stays inside, or one past the end of, `stack`; the ABI wants 16-byte alignment.
-    let top = unsafe { top.sub(top as usize % 16) };
     // SAFETY: the thread has a stack of its own, and touches only `shared` of this process's memory.
     Errno::result(unsafe {
         libc::clone(
             work,
-            top.cast(),
+            stack.top(),
             THREAD,
             std::ptr::from_ref(shared).cast_mut().cast(),
             std::ptr::null_mut::<libc::pid_t>(),
@@ -95,7 +93,7 @@ pub(crate) fn start_thread(stack: &mut [u8], shared: &Shared<'_>) -> Result<()> 
 
 /// There is no thread where the C library makes the calls.
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn start_thread(_stack: &mut [u8], _shared: &Shared<'_>) -> Result<()> {
+pub(crate) fn start_thread(_stack: &mut Stack, _shared: &Shared<'_>) -> Result<()> {
     Err(Errno::ENOSYS)
 }
 
