@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant};
 
 use palisade_rootfs::{
     Descriptor, Digest, Error, Name, Open, Ownership, Platform, Reference, Store, Taken, manifest,
@@ -522,4 +523,40 @@ fn a_truncated_index_is_an_error_that_names_it_and_is_never_overwritten() {
     assert!(error.to_string().contains("index.json"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), text[..text.len() / 2]);
     assert!(resolve(&store, "x").is_err());
+}
+
+#[test]
+fn the_files_of_a_layer_are_there_before_its_last_byte_is() {
+    let scene = Scene::new();
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    let noise: Vec<u8> = (0..1 << 20).map(|_| next()).collect();
+    let tar = Tar::default().file("first", "x").file("noise", noise).end();
+    let image = Packed::new(std::slice::from_ref(&tar));
+    let store = scene.store();
+    let intake = store.intake().unwrap();
+    let incoming = intake
+        .image(&image.descriptor, &image.manifest, &image.config)
+        .unwrap();
+    let part = format!("store/layers/.{}.part", Digest::of(&tar).hex());
+    let first = scene.path(&part).join("first");
+    let seen = AtomicUsize::new(0);
+    let open: &mut Open<'_> = &mut |_| {
+        Ok(Box::new(Watched {
+            rest: &image.layers[0],
+            at_first: None,
+            at_last: Some(Box::new(|| {
+                let begun = Instant::now();
+                while !first.exists() && begun.elapsed() < Duration::from_mins(1) {
+                    std::thread::yield_now();
+                }
+                seen.fetch_add(usize::from(first.exists()), Ordering::Relaxed);
+            })),
+        }))
+    };
+    incoming.layer(0, Ownership::Caller, open).unwrap();
+    assert_eq!(seen.into_inner(), 1);
 }

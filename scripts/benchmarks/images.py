@@ -3,17 +3,21 @@
 Usage: scripts/bench images [--rounds N] [--disk DIR] [--zstd]
 
 The registry is Debian's docker-registry on loopback, with TLS and basic authentication. Commands alternate in rounds, each into an
-empty place; CPU seconds are those of a command and its descendants, not of the registry. The peak is that of the largest process.
+empty place; CPU seconds are those of a command and its descendants, not of the registry. The peak is that of the largest process. The
+floor is that of `scripts/bench unpack`, without what fetching costs. A warm run is one of the pulled image, beside one of the same tree as `dir:`.
 """
 
 import argparse
+import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 
+from floor import cheapest, fresh, parts_of, unpacked
 from ground import Ground, first_line, leave_hybrid_cgroups, machine, table
 
 USER, PASSWORD = "bench", "bench"
@@ -91,20 +95,11 @@ def timed(user, commands):
     return wall, cpu, peak
 
 
-def fresh(user, path):
-    """An empty directory; what was there is only moved away, because a large removal makes the next files dear."""
-    if path.exists():
-        path.rename(path.with_name(f"old-{time.monotonic_ns()}"))
-    path.mkdir()
-    user.own(path)
-    os.sync()
-
-
 def pulls(ground, user, registry, tag, place):
     name = f"{registry.host}/agent:{tag}"
     trusted = registry.tls / "trusted"
     user.env["PALISADE_ROOT"] = str(place / "palisade")
-    containers = ["--root", place / "storage", "--runroot", user.run_dir / "storage"]
+    containers = ["--root", place / "storage", "--runroot", user.home / "r"]  # podman wants at most 50 characters
     found = {
         "palisade": [[ground.palisade, "pull", "-q", "--ca-file", trusted / "ca.crt", name]],
         "skopeo + umoci": [
@@ -132,25 +127,51 @@ def pushes(ground, user, registry, held):
     }
 
 
-def show(title, taken, refused):
+def warm(ground, user, registry, rounds):
+    """Milliseconds of `true` in a pulled image and in the same tree as a directory: each one's times."""
+    user.env["PALISADE_ROOT"] = str(user.home / "warm")
+    name = f"{registry.host}/agent:gzip"
+    user.checked([ground.palisade, "pull", "-q", "--ca-file", registry.tls / "trusted/ca.crt", name])
+    words = [str(ground.palisade), "run", "--rm", "--entrypoint", "/bin/true"]
+    commands = {"pulled image": [*words, name], "dir:": [*words, f"dir:{unpacked(ground, user)}"]}
+    export, taken = user.home / "hyperfine.json", {what: [] for what in commands}
+    for _ in range(rounds):
+        user.checked(["hyperfine", "--shell=none", "--style=none", "--warmup", "3", "--runs", "50", "--export-json", export,
+                      *map(shlex.join, commands.values())])
+        for what, measured in zip(commands, json.loads(export.read_text())["results"], strict=True):
+            taken[what] += [1e3 * seconds for seconds in measured["times"]]
+        commands = dict(reversed(commands.items()))
+    return taken
+
+
+def show_warm(title, taken):
+    to = taken["dir:"]
+    table([title, "median ms", "least ms", "median more", "least more"],
+          [[what, f"{statistics.median(times):.2f}", f"{min(times):.2f}", f"{statistics.median(times) - statistics.median(to):.2f}",
+            f"{min(times) - min(to):.2f}"] for what, times in taken.items()])
+
+
+def show(title, taken, refused, floor=None):
     ours = taken.get("palisade", [])
 
     def row(name, runs):
         wall, cpu, peak = zip(*runs, strict=True)
         ratios = [f"{min(run[i] for run in runs) / min(run[i] for run in ours):.1f}" if ours else "–" for i in (0, 1)]
+        over = [f"{min(wall) / floor:.2f}"] if floor else []
         return [name, f"{statistics.median(wall):.2f}", f"{min(wall):.2f}", f"{statistics.median(cpu):.2f}", f"{min(cpu):.2f}",
-                f"{max(peak):.0f}", *ratios]
+                f"{max(peak):.0f}", *ratios, *over]
 
-    table([title, "wall s", "least", "CPU s", "least", "peak MiB", "wall / ours", "CPU / ours"],
+    table([title, "wall s", "least", "CPU s", "least", "peak MiB", "wall / ours", "CPU / ours", *(["wall / floor"] if floor else [])],
           [row(name, runs) for name, runs in taken.items()])
     for name, words in refused.items():
         print(f"{name} does not run here: {words}\n")
 
 
-def rounds_of(user, count, commands, before):
-    """Runs each of `commands()` once a round, after `before()`."""
+def rounds_of(count, user, commands, before, begin=lambda: None):
+    """Runs each of `commands()` once a round, after `before()`; each round after `begin()`."""
     taken, refused = {}, {}
     for _ in range(count):
+        begin()
         for name in commands():
             if name in refused:
                 continue
@@ -173,6 +194,7 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/bench images", description="Pulling and pushing the agent image, beside its peers.")
     parser.add_argument("--rounds", type=int, default=3, help="rounds in which the commands alternate (3)")
     parser.add_argument("--disk", default="/var/tmp", help="a directory on a disk (/var/tmp)")
+    parser.add_argument("--memory", action="store_true", help="that directory is on a tmpfs: what was there is removed, not moved away")
     parser.add_argument("--zstd", action="store_true", help="also the image with zstd layers")
     options = parser.parse_args()
     leave_hybrid_cgroups()
@@ -188,9 +210,17 @@ def main():
             for user in ground.users:
                 log_in(ground, user, source)
                 place = user.home / "place"
-                taken, refused = rounds_of(user, options.rounds, lambda: pulls(ground, user, source, tag, place),
-                                           lambda: fresh(user, place))
-                show(f"pull, {tag}, {user.title}", taken, refused)
+                parts = {}
+
+                def floor():
+                    for name, seconds in parts_of(ground, user, layout, unpacked(ground, user), place, options.memory).items():
+                        parts.setdefault(name, []).append(seconds)
+
+                taken, refused = rounds_of(options.rounds, user, lambda: pulls(ground, user, source, tag, place),
+                                           lambda: fresh(user, place, options.memory), floor)
+                show(f"pull, {tag}, {user.title}", taken, refused, cheapest(parts)[1][0])
+        for user in ground.users:
+            show_warm(f"warm run, {user.title}", warm(ground, user, source, options.rounds))
         source.close()
         for user in ground.users:
             held = user.home / "held"
@@ -204,7 +234,7 @@ def main():
             def before():
                 log_in(ground, user, to.emptied())
 
-            taken, refused = rounds_of(user, options.rounds, lambda: pushes(ground, user, to, held), before)
+            taken, refused = rounds_of(options.rounds, user, lambda: pushes(ground, user, to, held), before)
             show(f"push, {user.title}", taken, refused)
             to.close()
     sys.stdout.flush()

@@ -7,7 +7,6 @@ number of CPUs. Commands alternate in rounds; CPU seconds are user and system ti
 """
 
 import argparse
-import json
 import os
 import shlex
 import shutil
@@ -16,16 +15,8 @@ import subprocess
 import sys
 import time
 
+from floor import cheapest, fresh, layers, parts_of, unpacked
 from ground import Ground, first_line, leave_hybrid_cgroups, machine, table
-
-
-def layers(layout):
-    """Paths of the layer blobs of a layout with one manifest."""
-    def blob(descriptor):
-        return layout / "blobs" / descriptor["digest"].replace(":", "/")
-
-    manifest = json.loads(blob(json.loads((layout / "index.json").read_text())["manifests"][0]).read_text())
-    return [blob(layer) for layer in manifest["layers"]]
 
 
 def timed(user, argv):
@@ -45,22 +36,6 @@ def timed(user, argv):
     return wall, usage.ru_utime + usage.ru_stime
 
 
-def fresh(user, path, memory):
-    """An empty directory of the user's, with nothing left to be written back.
-
-    On a disk, what was there is only moved away: whoever makes files on ext4 in the minutes after a large removal pays up to ten
-    times the price.
-    """
-    if path.exists():
-        if memory:
-            shutil.rmtree(path)
-        else:
-            path.rename(path.with_name(f"old-{time.monotonic_ns()}"))
-    path.mkdir()
-    user.own(path)
-    os.sync()
-
-
 def commands(ground, user, layout, place):
     blobs = layers(layout)
     image = f"oci:{layout}:latest"
@@ -78,24 +53,11 @@ def commands(ground, user, layout, place):
     return found
 
 
-def floor(ground, user, layout, tree, place, memory):
-    """The parts of unpacking alone: name → (wall, CPU) seconds."""
-    parts = {}
-    for name, arguments in (("inflate", layers(layout)), ("hash", layers(layout)), ("create", [tree, place])):
-        fresh(user, place, memory)
-        measured = json.loads(user.checked([ground.work / "floor", name, *arguments]).stdout)
-        parts[name] = (measured["wall"], measured["cpu"])
-    return parts
-
-
 def measure(ground, user, layout, place, rounds, memory):
-    tree = user.home / "tree"
-    if not tree.exists():
-        user.checked(["umoci", "unpack", *(["--rootless"] if user.uid else []), "--image",
-                      f"{ground.image('agent.oci')}:latest", user.home / "tree"])
+    tree = unpacked(ground, user)
     taken, refused, parts = {}, {}, {}
     for _ in range(rounds):
-        for name, seconds in floor(ground, user, layout, tree / "rootfs", place, memory).items():
+        for name, seconds in parts_of(ground, user, layout, tree, place, memory).items():
             parts.setdefault(name, []).append(seconds)
         for name, argv in commands(ground, user, layout, place).items():
             if name in refused:
@@ -116,8 +78,7 @@ def measure(ground, user, layout, place, rounds, memory):
                 *(f"{min(r[i] for r in taken['umoci']) / min(r[i] for r in runs):.1f}" if "umoci" in taken else "–" for i in (0, 1))]
 
     cpus = os.cpu_count()
-    whole = [(sum(w) / cpus, sum(c)) for w, c in (zip(*run, strict=True) for run in zip(*parts.values(), strict=True))]
-    least = min(w for w, _ in whole), min(c for _, c in whole)
+    whole, least = cheapest(parts)
     table(["agent image", "wall s", "least", "CPU s", "least", "wall / floor", "CPU / floor", "umoci wall / it", "umoci CPU / it"],
           [row(name, runs, *least) for name, runs in {**taken, f"floor on {cpus} CPUs": whole, **parts}.items()])
     for name, words in refused.items():
@@ -136,7 +97,6 @@ def main():
     print(", ".join(filter(None, (first_line([p, "--version"]) for p in ("umoci", "skopeo", "tar")))) + "\n")
     for title, where, memory in (("on disk", options.disk, False), ("on a tmpfs", options.memory, True)):
         with Ground(where) as ground:
-            shutil.copy(os.environ["PALISADE_FLOOR"], ground.work / "floor")
             for user in ground.users:
                 for layout in ("agent.oci", "agent.oci-zstd") if options.zstd else ("agent.oci",):
                     print(f"As {user.title}, {title}, {'zstd' if layout.endswith('zstd') else 'gzip'} layers:\n")

@@ -14,9 +14,9 @@ use crate::digest::Digest;
 
 /// Bytes of a chunk: a multiple of a tar block, and small enough to be hashed and written from the cache.
 pub(crate) const CHUNK: usize = 256 << 10;
-/// Chunks under way at once, 12 MiB: enough that on a busy machine neither thread waits for the other to be scheduled
-/// after every few. Buffers are made as they are needed, so that two threads in step use far fewer.
-const RING: usize = 48;
+/// Chunks under way at once, 5 MiB: enough that on a busy machine neither thread waits for the other to be scheduled after every few, and
+/// little enough for the several layers of a pull. Buffers are made as they are needed, so that two threads in step use far fewer.
+const RING: usize = 20;
 
 #[derive(Default)]
 pub(crate) struct Pipe {
