@@ -1,9 +1,9 @@
 //! `--explain`: what was refused, which rule of which policy refused it, and what would allow it.
 //!
 //! Only what the kernel let palisade know is said: refused system calls. Which paths Landlock refused, or where there was no
-//! network, it tells nobody but an administrator.
+//! network, it tells nobody but an administrator; that is said too, lest silence be taken for an answer.
 
-use palisade_policies::{Policy, seccomp};
+use palisade_policies::{NetworkMode, Policy, seccomp};
 use palisade_shim::{Denials, Refused};
 
 use crate::request::{Request, Seccomp};
@@ -22,8 +22,9 @@ pub fn lines(request: &Request, policy: &Policy, denials: Option<&Denials>) -> V
         Seccomp::File(path) => Source::Profile(path.display().to_string()),
         Seccomp::Policy | Seccomp::Unconfined => Source::Policy(policy, &request.policy),
     };
+    let unseen = unseen(policy);
     if denials.system_calls.is_empty() {
-        return vec!["no system call was denied".to_owned()];
+        return vec!["no system call was denied".to_owned(), unseen];
     }
     let told: u64 = denials
         .system_calls
@@ -38,7 +39,21 @@ pub fn lines(request: &Request, policy: &Policy, denials: Option<&Denials>) -> V
     if told < denials.total {
         lines.push(format!("{} more, of other kinds", denials.total - told));
     }
+    lines.push(unseen);
     lines
+}
+
+/// What is refused without anybody being told.
+fn unseen(policy: &Policy) -> String {
+    let network = if policy.network.mode == NetworkMode::None {
+        "; nor what has no network to go to: Network is unreachable (network.mode = \"none\")"
+    } else {
+        ""
+    };
+    format!(
+        "not counted, as the kernel tells nobody: paths that Landlock, mounts and permissions refuse: Permission denied, \
+         Read-only file system (filesystem.*){network}"
+    )
 }
 
 /// What the filter was made from.

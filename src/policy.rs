@@ -8,12 +8,15 @@ use palisade_policies::{Direction, Policy};
 use crate::failure::Failure;
 use crate::verb::print;
 
-/// `list`, `show`, `check`, `diff`.
+const SCHEMA: &str = include_str!("../docs/policy.schema.json");
+
+/// `list`, `show`, `check`, `diff`, `schema`.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     match matches.subcommand() {
         Some(("show", matches)) => print(&named(word(matches, "POLICY"))?.to_toml()).map(|()| 0),
         Some(("check", matches)) => check(matches),
         Some(("diff", matches)) => difference(word(matches, "POLICY"), word(matches, "OTHER")),
+        Some(("schema", _)) => print(SCHEMA).map(|()| 0),
         _ => print(&list()).map(|()| 0),
     }
 }

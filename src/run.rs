@@ -23,7 +23,7 @@ use crate::failure::{Failure, printable, reason};
 use crate::queue::{self, Slot};
 use crate::receipt::asked;
 use crate::registry::pull::{self, When};
-use crate::request::{Request, Userns};
+use crate::request::{Mount, Request, Userns};
 use crate::resolve::{self, Place, Resolved, Source, host::HostTree};
 use crate::verb::print;
 use crate::{create, data, diagnosis, dry_run, explain, policy, volume};
@@ -164,6 +164,7 @@ pub fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> 
         size_terminal(&mut resolved);
     }
     notes.append(&mut resolved.notes);
+    notes.extend(policy_within_reach(request));
     resolved.notes = notes;
     resolved.plan.joinable = request.has_record() && refused.is_none();
     Ok(Ready {
@@ -205,6 +206,27 @@ fn effective_policy(request: &Request, notes: &mut Vec<String>) -> Result<Policy
         )
     })?;
     resolve::refine(&policy::named(&request.policy)?, request, &pins, notes)
+}
+
+/// What to know where the policy's file can be changed by the command that it is to hold.
+fn policy_within_reach(request: &Request) -> Option<String> {
+    let named = Path::new(&request.policy);
+    if named.components().count() < 2 && named.extension().is_none() {
+        return None;
+    }
+    let file = named.canonicalize().ok()?;
+    let writable = request.mounts.iter().filter_map(|mount| match mount {
+        Mount::Bind(bind) if !bind.read_only => Some(&bind.source),
+        _ => None,
+    });
+    let source = writable
+        .filter_map(|source| source.canonicalize().ok())
+        .find(|source| file.starts_with(source))?;
+    Some(format!(
+        "the policy {} lies in {}, which the command may change, and with it what holds the next one: keep it elsewhere, or mount it read-only",
+        request.policy,
+        source.display()
+    ))
 }
 
 /// The image, unpacked; none for `host`.

@@ -6,12 +6,12 @@
 use toml::de::{DeTable, DeValue};
 
 use crate::error::Error;
-use crate::keys::Key;
+use crate::keys::{self, Key};
 use crate::policy::{
     Base, Denied, Environment, Filesystem, Flags, Handles, IoLimit, Limits, NetworkMode, Policy,
     Rlimit, RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
 };
-use crate::reader::{Reader, Value};
+use crate::reader::{self, Reader, Value};
 use crate::value::{above_zero, call, capability, cpuset, errno, is_variable, path, pattern};
 
 /// Why a policy cannot be extended.
@@ -353,7 +353,8 @@ fn contradictions(
             .iter()
             .find_map(|name| at(section, name))
             .unwrap_or(0..0);
-        Err(reader.error(&span, message, None))
+        let key = keys::find(&format!("{section}.{}", names[0]));
+        Err(reader.error(&span, message, key.map(reader::example)))
     };
     let files = &policy.filesystem;
     if files.deny.iter().any(|path| path == "/") {

@@ -260,7 +260,7 @@ impl<'a> Reader<'a> {
 }
 
 /// `key` as a line of a file.
-fn example(key: &Key) -> String {
+pub fn example(key: &Key) -> String {
     match key.section() {
         "" => format!("for example: {} = {}", key.name(), key.example),
         section => format!(

@@ -118,6 +118,10 @@ impl Step {
                 "this kernel has no Landlock (it needs 5.13, CONFIG_SECURITY_LANDLOCK and lsm=landlock); \
                  --best-effort goes on without",
             ),
+            (Self::Mount, Errno::ELOOP) => Some(
+                "symbolic links of the image lead this place into the sandbox's own /proc or /dev, or in a circle: \
+                 choose another one",
+            ),
             (Self::Mount, Errno::ENOENT) => {
                 Some("check that the source of the mount exists and that you may reach it")
             }

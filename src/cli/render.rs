@@ -127,7 +127,7 @@ pub fn policy_verb() -> Command {
             .value_hint(ValueHint::AnyPath)
     };
     Command::new("policy")
-        .about("List, show, check and compare policies")
+        .about("List, show, check and compare policies; print their schema")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(Command::new("list").about("List the built-in policies, the strictest first"))
@@ -147,6 +147,7 @@ pub fn policy_verb() -> Command {
                 .arg(policy("A name or a file"))
                 .arg(Arg::new("OTHER").required(true).help("A name or a file").value_hint(ValueHint::AnyPath)),
         )
+        .subcommand(Command::new("schema").about("Print the JSON Schema of policies, for editors"))
 }
 
 /// `palisade doctor`.

@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
-use crate::rig::{Rig, assert_ran, assert_ran_or_refused, fifo, text};
+use crate::rig::{Rig, assert_ran, assert_ran_or_refused, assert_refused, binary, fifo, text};
 
 const NEEDED: [&str; 8] = ["dev", "etc", "home", "proc", "run", "sys", "tmp", "var"];
 
@@ -77,6 +78,32 @@ fn a_null_device_of_the_image_masks_nothing() {
     );
     assert_ran(&output);
     assert_eq!(text(&output.stdout), "ran\n1:3\n");
+}
+
+#[test]
+fn a_null_device_of_the_host_that_is_another_device_masks_nothing() {
+    // CVE-2025-31133, from the other side.
+    for other in ["/dev/zero", "a file"] {
+        let rig = Rig::new();
+        let file = rig.path("workspace/file").display().to_string();
+        fs::write(&file, "read by everybody").unwrap();
+        let other = if other == "a file" { &file } else { other };
+        let output = Command::new("unshare")
+            .args(["-Urm", "sh", "-c"])
+            .arg(format!(
+                "mount --bind {other} /dev/null && exec \"$0\" \"$@\""
+            ))
+            .arg(binary())
+            .args(["run", "--rm", "--root"])
+            .arg(rig.path("store"))
+            .arg(format!("dir:{}", rig.path("image").display()))
+            .args(["sh", "-c", "echo ran"])
+            .output()
+            .unwrap();
+        assert_refused(&output);
+        let said = text(&output.stderr);
+        assert!(said.contains("not the null device"), "{said}");
+    }
 }
 
 #[test]

@@ -98,6 +98,43 @@ fn a_mount_within_proc_leaves_masks_in_place() {
 }
 
 #[test]
+fn a_link_of_the_image_leads_no_mount_onto_the_sandboxs_own_proc_or_dev() {
+    for (link, below) in [
+        ("/proc", ""),
+        ("/proc/sys", ""),
+        ("/proc", "/sys/kernel"),
+        ("proc/keys", ""),
+        ("/dev", ""),
+        ("run/../dev", "/deep/er"),
+        ("/dev/null", ""),
+    ] {
+        let rig = Rig::new();
+        symlink(link, rig.image("a")).unwrap();
+        fs::write(rig.path("workspace/file"), "forged").unwrap();
+        let target = format!("/a{below}");
+        for source in ["workspace", "workspace/file"] {
+            let volume = format!("{}:{target}", rig.path(source).display());
+            let output = rig.sh(&["-v", &volume], "echo ran");
+            assert_refused(&output);
+        }
+        let output = rig.sh(&["--tmpfs", &target], "echo ran");
+        assert_refused(&output);
+    }
+}
+
+#[test]
+fn a_link_to_another_place_of_the_sandbox_is_followed() {
+    let rig = Rig::new();
+    symlink("/run", rig.image("a")).unwrap();
+    symlink("../dev/shm", rig.image("b")).unwrap();
+    for target in ["/a/x", "/b/x"] {
+        let output = mounted(&rig, target);
+        assert_ran(&output);
+    }
+    assert!(rig.path("workspace/made").exists());
+}
+
+#[test]
 fn a_mount_in_dev_or_tmp_is_a_mount_as_any() {
     for target in ["/dev/shm/deep", "/tmp/deep/er", "/run/x"] {
         let rig = Rig::new();

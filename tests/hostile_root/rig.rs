@@ -100,7 +100,7 @@ impl Rig {
 }
 
 /// The palisade under test.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     std::env::var_os("PALISADE_BIN")
         .map_or_else(|| env!("CARGO_BIN_EXE_palisade").into(), PathBuf::from)
 }

@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::mount::MsFlags;
-use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
+use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat, stat};
 
 use super::options::attributes;
 use super::{NewFilesystem, OPEN_TREE_CLONE};
+use crate::Error;
 use crate::control::Step;
 use crate::failure::Failure;
 use crate::sys::direct::mount;
@@ -80,6 +81,28 @@ pub(super) fn bind_onto_itself(target: BorrowedFd<'_>, flags: MsFlags) -> nix::R
         set(tree.as_fd(), false, attributes)?;
     }
     sys::move_mount(tree.as_fd(), target)
+}
+
+/// Makes sure that the host's null device is one, before anything is hidden behind it or given it for reading and writing.
+///
+/// # Errors
+/// [`Error::Unsupported`] for anything else at that path, and what the kernel says if there is nothing.
+pub(super) fn check_null_device() -> Result<(), Error> {
+    let status = stat(c"/dev/null").map_err(|errno| Error::Setup {
+        step: Step::Mask,
+        subject: "/dev/null".to_owned(),
+        errno,
+    })?;
+    let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
+    // The numbers are the kernel's own (Documentation/admin-guide/devices.txt).
+    if kind == SFlag::S_IFCHR && status.st_rdev == makedev(1, 3) {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: "hiding files behind this machine's /dev/null".to_owned(),
+        why: "it is not the null device (character device 1, 3); as root: rm /dev/null && mknod -m 666 /dev/null c 1 3"
+            .to_owned(),
+    })
 }
 
 /// Hides what is at `target`. The source is the host's own null device, never a file of the image (CVE-2025-31133), and

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::mount::MsFlags;
 use oci_spec::runtime::{Linux, Mount, Spec};
 
+use super::calls::check_null_device;
 use super::options::{Options, attributes};
 use super::{Device, Kind, MountStep, NewFilesystem, Source, TreeRequest};
 use crate::Error;
@@ -150,11 +151,15 @@ pub(crate) fn devices(linux: &Linux, mounts: &[MountStep]) -> Result<Vec<Device>
         .collect()
 }
 
-/// Masked and read-only paths that a new /proc does not take care of, relative to the root.
+/// Masked and read-only paths that a new /proc does not take care of, relative to the root. Where anything is masked, there
+/// must be what files are masked with.
 pub(crate) fn paths_outside_proc(
     linux: &Linux,
     mounts: &[MountStep],
 ) -> Result<(Vec<CString>, Vec<CString>), Error> {
+    if linux.masked_paths().iter().flatten().next().is_some() {
+        check_null_device()?;
+    }
     let new_proc = mounts.iter().any(MountStep::is_proc);
     let pick = |paths: &Option<Vec<String>>| -> Result<Vec<CString>, Error> {
         paths

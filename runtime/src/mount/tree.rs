@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::mount::MsFlags;
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{fchdir, getegid, geteuid, symlinkat};
 
 use super::calls::{FdPath, Missing, bind_onto_itself, clone_tree, hide, make_here, set};
@@ -60,15 +60,23 @@ impl Tree<'_> {
         missing: Missing,
         follow: bool,
     ) -> nix::Result<OwnedFd> {
-        let resolution = if follow {
-            ResolveFlag::RESOLVE_IN_ROOT
-        } else {
-            ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS
-        };
+        let mut resolution = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
         let root = self.root.as_fd();
-        match resolve(root, &target.path, OFlag::O_PATH, Mode::empty(), resolution) {
-            Err(Errno::ENOENT) => {}
-            result => return result,
+        let open =
+            |resolution| resolve(root, &target.path, OFlag::O_PATH, Mode::empty(), resolution);
+        let mut found = open(resolution);
+        let through_links = follow && matches!(found, Err(Errno::ELOOP));
+        if through_links {
+            resolution = ResolveFlag::RESOLVE_IN_ROOT;
+            found = open(resolution);
+        }
+        if !matches!(found, Err(Errno::ENOENT)) {
+            let found = found?;
+            return if through_links && self.is_own(found.as_fd())? {
+                Err(Errno::ELOOP)
+            } else {
+                Ok(found)
+            };
         }
         self.make_parents(target)?;
         match missing {
@@ -79,7 +87,24 @@ impl Tree<'_> {
                 self.as_whoever_may(|| resolve(root, &target.path, flags, mode, resolution))?;
             }
         }
-        resolve(root, &target.path, OFlag::O_PATH, Mode::empty(), resolution)
+        let made = open(resolution)?;
+        if through_links && self.is_own(made.as_fd())? {
+            return Err(Errno::ELOOP);
+        }
+        Ok(made)
+    }
+
+    /// Whether it lies in the /proc or the /dev that was made for the sandbox: where a path of the user's leads there by a
+    /// symbolic link, the image wants something in their place that the user has not asked for.
+    fn is_own(&self, place: BorrowedFd<'_>) -> nix::Result<bool> {
+        let system = |path: &CStr| match self.open_without_links(path) {
+            Ok(directory) => fstat(directory).map(|status| Some(status.st_dev)),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+            Err(errno) => Err(errno),
+        };
+        let (place, root) = (fstat(place)?.st_dev, fstat(&self.root)?.st_dev);
+        let own = [system(c"proc")?, system(c"dev")?];
+        Ok(place != root && own.contains(&Some(place)))
     }
 
     /// Makes the directories on the way to `path`, inside the root.
