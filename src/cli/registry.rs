@@ -185,7 +185,7 @@ fn json() -> Arg {
 }
 
 /// With the options on how a registry is reached.
-fn reaching(command: Command) -> Command {
+pub fn reaching(command: Command) -> Command {
     command.arg(
         Arg::new("ca-file")
             .long("ca-file")

@@ -270,8 +270,8 @@ fn manifest() -> Command {
         .subcommand(registry::manifest_push())
         .subcommand(remove("rm").about("Remove lists; their images stay if they have names"))
         .subcommand(
-            Command::new("inspect")
-                .about("Show a list, or an image's manifest")
+            registry::reaching(Command::new("inspect"))
+                .about("Show a list, or an image's manifest: of the store, else of its registry")
                 .arg(Arg::new("IMAGE").required(true).help("A name or id"))
                 .arg(text(
                     "format",

@@ -1,12 +1,13 @@
 //! `palisade manifest`: one name for images of several platforms.
 
 use clap::ArgMatches;
-use palisade_rootfs::{Descriptor, Digest, Document, Error, Extent, Platform};
+use palisade_rootfs::{Descriptor, Digest, Document, Error, Extent, Platform, Reference};
 use serde_json::{Value, json};
 
-use super::{Place, failed, format_failure, name, word, words};
+use super::{Place, failed, format_failure, name, no_such, reference, word, words};
 use crate::failure::Failure;
 use crate::format::inspected;
+use crate::registry;
 use crate::verb::print;
 
 /// `manifest create|add|annotate|remove|push|rm|inspect`.
@@ -16,7 +17,7 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
         Some(("add", matches)) => add(matches),
         Some(("annotate", matches)) => annotate(matches),
         Some(("remove", matches)) => take_out(matches),
-        Some(("push", matches)) => crate::registry::push::list(matches),
+        Some(("push", matches)) => registry::push::list(matches),
         Some(("rm", matches)) => super::remove::main(matches),
         Some(("inspect", matches)) => inspect(matches),
         _ => Ok(0),
@@ -167,9 +168,17 @@ fn members(place: &Place, text: &str) -> Result<Vec<Descriptor>, Failure> {
 
 /// An image as a list has it: with what it is for.
 fn member(place: &Place, text: &str) -> Result<Descriptor, Failure> {
+    let entry = place.store.entry(&reference(text)?, &place.platform);
+    let entry = entry.map_err(|error| match error {
+        Error::NotInStore { .. } => Failure::new(
+            format!("no such image: {text}"),
+            format!("palisade pull --platform OS/ARCH {text}"),
+        ),
+        error => failed(&error),
+    })?;
     let details = place
         .store
-        .details(place.entry(text)?, &place.platform)
+        .details(entry, &place.platform)
         .map_err(|e| failed(&e))?;
     let mut descriptor = details.stored.descriptor;
     descriptor.annotations.clear();
@@ -185,8 +194,16 @@ fn join(images: &mut Vec<Descriptor>, new: Descriptor) {
 
 fn inspect(matches: &ArgMatches) -> Result<u8, Failure> {
     let place = Place::open(matches)?;
-    let entry = place.entry(word(matches, "IMAGE"))?;
-    let text = place.store.read_blob(&entry).map_err(|e| failed(&e))?;
+    let wanted = word(matches, "IMAGE");
+    let known = reference(wanted)?;
+    let text = match place.store.entry(&known, &place.platform) {
+        Ok(entry) => place.store.read_blob(&entry).map_err(|e| failed(&e))?,
+        // As docker does: what is not here is shown as its registry has it.
+        Err(Error::NotInStore { .. }) if matches!(known, Reference::Registry(_)) => {
+            registry::document(matches, wanted)?
+        }
+        Err(error) => return Err(no_such(wanted, &error)),
+    };
     let value: Value = serde_json::from_slice(&text).unwrap_or_else(|_| json!({}));
     let format = matches.get_one::<String>("format").map(String::as_str);
     if format.is_some() {

@@ -7,7 +7,7 @@ pub mod pull;
 pub mod push;
 pub mod referrers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use palisade_rootfs::registry::{Options, Registries};
@@ -30,8 +30,7 @@ impl Ready {
         let caller = Caller::read(false)?;
         let root = word(matches, "root").map(Path::new);
         let data = data::directory(root, &caller)?;
-        let files = matches.get_many::<String>("ca-file").into_iter().flatten();
-        let registries = open(&caller, files.map(|file| caller.absolute(Path::new(file))))?;
+        let registries = open(&caller, ca_files(matches, &caller))?;
         Ok(Self {
             registries,
             store: Store::open(&data).map_err(failed)?,
@@ -40,11 +39,25 @@ impl Ready {
     }
 }
 
+/// What a name stands for at its registry now: the JSON of a manifest or index.
+///
+/// # Errors
+/// Those of the name and of the registry.
+pub fn document(matches: &ArgMatches, text: &str) -> Result<Vec<u8>, Failure> {
+    let caller = Caller::read(false)?;
+    let registries = open(&caller, ca_files(matches, &caller))?;
+    let name = name(text)?;
+    interrupt::stoppable(&registries, || registries.document(&name).map_err(failed))
+}
+
+/// The files of `--ca-file`.
+fn ca_files(matches: &ArgMatches, caller: &Caller) -> impl Iterator<Item = PathBuf> {
+    let files = matches.get_many::<String>("ca-file").into_iter().flatten();
+    files.map(|file| caller.absolute(Path::new(file)))
+}
+
 /// The registries there are for a caller.
-fn open(
-    caller: &Caller,
-    ca_files: impl Iterator<Item = std::path::PathBuf>,
-) -> Result<Registries, Failure> {
+fn open(caller: &Caller, ca_files: impl Iterator<Item = PathBuf>) -> Result<Registries, Failure> {
     let mut options = Options::of_caller(caller.environment.clone());
     options.ca_files.extend(ca_files);
     Registries::new(options).map_err(failed)

@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use serde_json::Value;
 
 use super::interrupt::stoppable;
-use super::{failed, name, open, word};
+use super::{ca_files, failed, name, open, word};
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::format::{Listing, Row, size};
@@ -26,9 +26,7 @@ const LIST: Listing = Listing {
 /// Lists what refers to an image at its registry.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     let caller = Caller::read(false)?;
-    let files = matches.get_many::<String>("ca-file").into_iter().flatten();
-    let files = files.map(|file| caller.absolute(file.as_ref()));
-    let registries = open(&caller, files)?;
+    let registries = open(&caller, ca_files(matches, &caller))?;
     let image = name(word(matches, "IMAGE").unwrap_or_default())?;
     let kind = word(matches, "artifact-type");
     let (_, found) = stoppable(&registries, || {

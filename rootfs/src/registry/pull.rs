@@ -79,6 +79,16 @@ impl Registries {
         })
     }
 
+    /// The manifest or index that a name stands for at its registry now: JSON.
+    ///
+    /// # Errors
+    /// As [`Registries::pull`].
+    pub fn document(&self, name: &Name) -> Result<Vec<u8>> {
+        let name = self.complete(name)?;
+        let sent = places::document(&self.places(&name)?, &name, &wanted(&name), name.digest)?;
+        Ok(sent.text)
+    }
+
     /// The digest that a name stands for at its registry now.
     ///
     /// # Errors
@@ -108,11 +118,7 @@ impl Registries {
         name: &Name,
         platform: &Platform,
     ) -> Result<(places::Sent, Digest)> {
-        let tag = match (&name.digest, &name.tag) {
-            (Some(digest), _) => digest.to_string(),
-            (None, tag) => tag.clone().unwrap_or_else(|| "latest".to_owned()),
-        };
-        let mut sent = places::document(places, name, &tag, name.digest)?;
+        let mut sent = places::document(places, name, &wanted(name), name.digest)?;
         let digest = sent.descriptor.digest;
         for _ in 0..DEEPEST {
             let Document::Index(index) = &sent.document else {
@@ -202,6 +208,14 @@ impl Registries {
         });
         let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.map_or(Ok(()), Err)
+    }
+}
+
+/// What a registry is asked for, by tag or digest.
+fn wanted(name: &Name) -> String {
+    match (&name.digest, &name.tag) {
+        (Some(digest), _) => digest.to_string(),
+        (None, tag) => tag.clone().unwrap_or_else(|| "latest".to_owned()),
     }
 }
 
