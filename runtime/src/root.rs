@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat, stat};
 use nix::unistd::fchdir;
@@ -231,13 +231,18 @@ fn attach_mount(mount: OwnedFd) -> Result<OwnedFd, Failure<'static>> {
     Ok(mount)
 }
 
-/// Attaches a mount where it goes with the host's tree: an unmount of its own waits for every CPU once more (RCU).
-fn attach_aside(mount: BorrowedFd<'_>) -> bool {
-    sys::move_mount_to_path(mount, c"/sys").is_ok()
+/// Attaches the supervisor's tree to the scratch file system, with which it goes: a mount over "/" would need an unmount of
+/// its own, which waits for every CPU. Before Linux 6.15 nothing can be attached to a detached mount.
+fn attach_to_scratch(part: &Part, upper: &Part) -> bool {
+    let (name, mode) = (c"layers", Mode::from_bits_truncate(0o700));
+    part.origin == Origin::Supervisor
+        && upper.origin == Origin::Here
+        && mkdirat(&upper.fd, name, mode).is_ok()
+        && sys::move_mount_to_path(part.fd.as_fd(), upper.fd.as_fd(), name).is_ok()
 }
 
 fn attach_here(mount: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
-    sys::move_mount_to_path(mount, c"/").or_fail(Step::AttachRoot, c"")
+    sys::move_mount_to_path(mount, AT_FDCWD, c"/").or_fail(Step::AttachRoot, c"")
 }
 
 /// An overlay of `lower`, topmost first, named relative to `base`. `userxattr` is what an unprivileged mounter may use
@@ -254,7 +259,7 @@ fn overlay<'p>(
     let subject = lower.first().map_or(c"", |first| first.as_c_str());
     let mut covering = 0;
     let mut attach = |part: &Part, origin| -> Result<(), Failure<'static>> {
-        if part.origin == origin && !attach_aside(part.fd.as_fd()) {
+        if part.origin == origin && !attach_to_scratch(part, upper) {
             attach_here(part.fd.as_fd())?;
             covering += 1;
         }

@@ -149,15 +149,19 @@ pub(crate) fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Resul
     })
 }
 
-/// move_mount(2) of the mount behind `mount` onto a path.
-pub(crate) fn move_mount_to_path(mount: BorrowedFd<'_>, target: &CStr) -> Result<()> {
+/// move_mount(2) of the mount behind `mount` onto a path, relative to `directory`.
+pub(crate) fn move_mount_to_path(
+    mount: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    target: &CStr,
+) -> Result<()> {
     // SAFETY: the paths are NUL-terminated and outlive the call.
     done(unsafe {
         libc::syscall(
             libc::SYS_move_mount,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_FDCWD,
+            directory.as_raw_fd(),
             target.as_ptr(),
             MOVE_MOUNT_F_EMPTY_PATH,
         )

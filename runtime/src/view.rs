@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use oci_spec::runtime::Spec;
@@ -159,7 +159,7 @@ impl View {
         }
         self.cgroup.make_places(made.as_fd())?;
         crate::mount::set(made.as_fd(), false, attribute::RDONLY)?;
-        sys::move_mount_to_path(made.as_fd(), c"/")?;
+        sys::move_mount_to_path(made.as_fd(), AT_FDCWD, c"/")?;
         Ok(made)
     }
 }

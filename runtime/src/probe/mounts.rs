@@ -113,7 +113,7 @@ fn attached_tmpfs() -> Result<OwnedFd, Failed> {
         c"tmpfs",
         &[(c"size", Some(c"65536")), (c"mode", Some(c"0755"))],
     )?;
-    sys::move_mount_to_path(tmpfs.as_fd(), c"/").doing("attach a mount by move_mount")?;
+    sys::move_mount_to_path(tmpfs.as_fd(), AT_FDCWD, c"/").doing("attach a mount by move_mount")?;
     fchdir(&tmpfs).doing("enter a new mount")?;
     Ok(tmpfs)
 }
@@ -133,7 +133,8 @@ fn bind() -> Answer {
     .doing("clone a mount by open_tree")?;
     attached_tmpfs()?;
     directory(c"usr")?;
-    sys::move_mount_to_path(tree.as_fd(), c"usr").doing("attach a mount by move_mount")?;
+    sys::move_mount_to_path(tree.as_fd(), AT_FDCWD, c"usr")
+        .doing("attach a mount by move_mount")?;
     Ok(String::new())
 }
 
