@@ -273,6 +273,8 @@ fn host_config(config: &Config) -> Value {
         "MemorySwap": config.limits.memory_swap,
         "NanoCpus": config.limits.nano_cpus,
         "PidsLimit": config.limits.pids,
+        "CpuShares": config.limits.cpu_shares,
+        "CpusetCpus": config.limits.cpuset,
         "ReadonlyRootfs": config.read_only,
         "Privileged": false,
         "SecurityOpt": ["no-new-privileges"],

@@ -41,6 +41,7 @@ mod sandboxes;
 mod selection;
 mod stats;
 mod top;
+mod update;
 mod verb;
 mod volume;
 

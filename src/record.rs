@@ -73,6 +73,7 @@ pub fn config(
             .and_then(oci_spec::runtime::Root::readonly)
             .unwrap_or(false),
         policy: policy.to_owned(),
+        policy_source: request.policy.clone(),
         identity: resolved.identity.to_owned(),
         stop_signal: plan.stop_signal,
         stop_timeout: plan.stop_timeout,
@@ -141,7 +142,8 @@ fn network(plan: &Plan) -> &'static str {
     if own { "none" } else { "host" }
 }
 
-fn limits(plan: &Plan) -> Limits {
+/// Limits as docker has them.
+pub fn limits(plan: &Plan) -> Limits {
     let linux = plan.spec.linux().as_ref();
     let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) else {
         return Limits::default();
@@ -166,6 +168,10 @@ fn limits(plan: &Plan) -> Limits {
             .pids()
             .as_ref()
             .map_or(0, oci_spec::runtime::LinuxPids::limit),
+        cpu_shares: cpu
+            .and_then(oci_spec::runtime::LinuxCpu::shares)
+            .unwrap_or(0),
+        cpuset: cpu.and_then(|cpu| cpu.cpus().clone()).unwrap_or_default(),
     }
 }
 

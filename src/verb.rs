@@ -13,7 +13,7 @@ use crate::failure::{EXIT_PALISADE, Failure, reason};
 use crate::image;
 use crate::registry::{login, pull, push};
 use crate::{attach, create, doctor, exec, life, logs, manual, policy, ps, receipt, run, volume};
-use crate::{container, cp, events, generate, inspect, pause, port, stats, top};
+use crate::{container, cp, events, generate, inspect, pause, port, stats, top, update};
 
 /// Does what the arguments (without the program's name) ask for and returns the exit code.
 pub fn dispatch(args: Vec<OsString>) -> u8 {
@@ -41,6 +41,7 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
         Some("pause") => matched(control::pause(), verb, args, &pause::pause),
         Some("unpause") => matched(control::unpause(), verb, args, &pause::unpause),
         Some("stats") => matched(control::stats(), verb, args, &stats::main),
+        Some("update") => matched(control::update(), verb, args, &update::main),
         Some("ps") => matched(cli::ps(), verb, args, &ps::main),
         Some("inspect") => matched(look::inspect(), verb, args, &inspect::main),
         Some("events") => matched(look::events(), verb, args, &events::main),

@@ -307,6 +307,36 @@ impl Sandbox {
         }
     }
 
+    /// Changes the limits that `resources` names, in a cgroup that is made for it where there is none. `path` is what
+    /// [`Plan`](crate::Plan) says of where it is.
+    ///
+    /// # Errors
+    /// The limits are what they were then.
+    pub fn limit(
+        &mut self,
+        id: &str,
+        path: Option<&Path>,
+        resources: &oci_spec::runtime::LinuxResources,
+    ) -> Result<(), Error> {
+        let late = self.cgroup.is_none();
+        if late {
+            self.enter_cgroup(id)?;
+        }
+        let pid = self.pid;
+        let request = cgroup::Request {
+            path: path.map(Path::to_owned),
+            ..cgroup::Request::default()
+        };
+        let Some(cgroup) = &mut self.cgroup else {
+            return Ok(());
+        };
+        let changed = cgroup.change(id, resources, &request, || tier::all_of(pid));
+        if late {
+            cgroup.thaw()?;
+        }
+        Ok(changed?)
+    }
+
     /// Makes a cgroup for a sandbox that was started without one, and leaves it frozen.
     fn enter_cgroup(&mut self, id: &str) -> Result<(), Error> {
         if self.without_namespaces {

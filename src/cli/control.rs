@@ -1,12 +1,14 @@
 //! The verbs that act on running sandboxes from outside, as clap knows them.
 
+use std::ffi::OsString;
+
 use clap::{Arg, ArgAction, Command};
 
 use super::life::root;
 
 /// All of them.
 pub fn verbs() -> Vec<Command> {
-    vec![pause(), unpause(), stats()]
+    vec![pause(), unpause(), stats(), update()]
 }
 
 fn verb(name: &'static str, about: &'static str) -> Command {
@@ -59,4 +61,45 @@ pub fn stats() -> Command {
             ),
     )
     .arg(sandboxes().required(false).num_args(0..))
+}
+
+/// `palisade update`.
+pub fn update() -> Command {
+    let limit = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name(value)
+            .allow_hyphen_values(true)
+            .value_parser(clap::value_parser!(OsString))
+            .help(help)
+    };
+    verb(
+        "update",
+        "Give sandboxes other limits or another restart policy",
+    )
+    .arg(limit("memory", "SIZE", "Memory limit (512m, 2g)").short('m'))
+    .arg(limit(
+        "memory-swap",
+        "SIZE",
+        "Limit on memory and swap together; -1 for unlimited swap",
+    ))
+    .arg(limit("cpus", "NUMBER", "Processors' worth of time (1.5)"))
+    .arg(limit(
+        "cpuset-cpus",
+        "LIST",
+        "Processors that may be used (0-3, 0,1)",
+    ))
+    .arg(limit("cpu-shares", "WEIGHT", "Weight against 1024"))
+    .arg(limit(
+        "pids-limit",
+        "NUMBER",
+        "Processes and threads; -1 for no limit",
+    ))
+    .arg(
+        Arg::new("restart")
+            .long("restart")
+            .value_name("POLICY")
+            .help("no, on-failure[:N], always or unless-stopped"),
+    )
+    .arg(sandboxes())
 }

@@ -88,7 +88,8 @@ fn detach_keys(typed: &mut RunArguments) -> Result<Option<Vec<u8>>, Failure> {
         .map(|keys| keys.unwrap_or_else(|| LEAVE.to_vec())))
 }
 
-fn restart(typed: &str) -> Result<Restart, Failure> {
+/// `--restart`.
+pub fn restart(typed: &str) -> Result<Restart, Failure> {
     let odd = || {
         Failure::new(
             format!("--restart {typed} is no restart policy"),

@@ -18,7 +18,8 @@ use palisade_rootfs::{Platform, Reference};
 
 pub use environment::LANDLOCK_ENABLED;
 pub use life::Life;
-pub use limits::{Limits, Pids, Swap};
+pub use life::restart;
+pub use limits::{Limits, Pids, Swap, Typed as TypedLimits, understand as limits};
 pub use mounts::{Bind, Mount, Tmpfs, sandbox_path};
 pub use protection::{Protection, Seccomp};
 pub use receipt::Receipt;

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::request::{Pids, Request, Swap};
 
 /// Microseconds in which `cpus` is counted.
-const PERIOD: u64 = 100_000;
+pub const PERIOD: u64 = 100_000;
 
 /// What a control group has to enforce; none if nothing.
 pub fn resources(request: &Request, policy: &Policy) -> Result<Option<LinuxResources>, Failure> {
@@ -63,13 +63,13 @@ pub fn resources(request: &Request, policy: &Policy) -> Result<Option<LinuxResou
     Ok(any.then_some(resources))
 }
 
-fn signed(number: u64) -> i64 {
+pub fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Time in each period; at least what the kernel takes.
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // At most 65536 processors.
-fn microseconds(cpus: f64) -> i64 {
+pub fn microseconds(cpus: f64) -> i64 {
     ((cpus * PERIOD as f64).round() as i64).max(1000)
 }
 

@@ -9,7 +9,7 @@ mod command;
 mod environment;
 pub mod host;
 mod identity;
-mod limits;
+pub mod limits;
 mod mounts;
 mod protection;
 mod refine;

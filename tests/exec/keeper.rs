@@ -19,7 +19,8 @@ fn ends_the_sandbox(attack: &str) {
         "(setsid sh -c ': {mark}; while :; do sleep 1000; done' &); {attack}; : {mark}; while :; do sleep 1000; done"
     );
     let output = boxes.palisade(&["exec", "--timeout", "1000s", "box", "sh", "-c", &script]);
-    assert_eq!(code(&output), 137, "{}", describe(&output));
+    // 125 where the attack was faster than the keeper's word that the command runs.
+    assert!([125, 137].contains(&code(&output)), "{}", describe(&output));
     assert_eq!(boxes.says(&["wait", "box"]), "137");
     assert_eq!(boxes.states(), ["box exited"]);
     let left = processes_with(&mark);

@@ -8,6 +8,7 @@ mod rig;
 #[path = "../detached/sandbox.rs"]
 mod sandbox;
 mod stats;
+mod update;
 
 use std::fs;
 use std::path::PathBuf;

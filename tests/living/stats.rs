@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 
 use crate::cgroup;
-use crate::rig::{assert_code, describe, end, text};
+use crate::rig::{Guard, assert_code, describe, end, text};
 use crate::sandbox::Sandboxes;
 
 /// One look, by a template.
@@ -128,6 +128,7 @@ fn the_stream_goes_on_until_nothing_of_what_was_named_runs() {
         .command(&["stats", "--format", "{{.Name}}", "box"])
         .spawn()
         .unwrap();
+    let _guard = Guard::over(&stream);
     let mut lines = BufReader::new(stream.stdout.take().unwrap()).lines();
     for _ in 0..2 {
         assert_eq!(lines.next().unwrap().unwrap(), "box");

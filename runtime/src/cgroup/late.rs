@@ -36,7 +36,7 @@ impl Cgroup {
 
     /// Moves every process of `tree` that is not here yet. A frozen cgroup stops each as it comes in, so that it has no
     /// child afterwards that was not listed.
-    fn take_in(&self, tree: impl Fn() -> Vec<i32>) -> Result<(), Error> {
+    pub(super) fn take_in(&self, tree: impl Fn() -> Vec<i32>) -> Result<(), Error> {
         let mut moved = HashSet::new();
         // Each round moves what those of the round before had forked until they were moved.
         for _ in 0..1000 {

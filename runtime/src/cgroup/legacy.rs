@@ -103,15 +103,51 @@ fn fill_v1(
         .iter()
         .flat_map(|(controllers, _)| controllers.iter())
         .collect();
-    let absent = needed.without(got);
-    if let Some(controller) = absent.iter().next() {
-        return Err(Error::Blocked(format!(
-            "no hierarchy of cgroup v1 has the controller {name}; as root, mount it: \
-             mkdir -p /sys/fs/cgroup/{name} && mount -t cgroup -o {name} cgroup /sys/fs/cgroup/{name}",
-            name = controller.v1_name()
-        )));
-    }
+    no_hierarchy(needed.without(got))?;
     cgroup.apply(limits)
+}
+
+/// Adds directories for controllers that a cgroup does not have; who is in the others is not in these.
+pub(super) fn add(
+    cgroup: &mut Cgroup,
+    host: &Host,
+    place: &Place,
+    absent: Controllers,
+) -> Result<(), Error> {
+    let mut got = Controllers::default();
+    for (controllers, hierarchy) in &host.v1 {
+        if controllers.without(absent) == *controllers {
+            continue;
+        }
+        let cpuset = controllers.contains(Controller::Cpuset);
+        let directory = below(hierarchy, place, |parent| {
+            if cpuset {
+                inherit_cpuset(parent)
+            } else {
+                Ok(())
+            }
+        })?;
+        if cpuset {
+            inherit_cpuset(directory.path())?;
+        }
+        controllers
+            .iter()
+            .for_each(|controller| got.insert(controller));
+        cgroup.v1.push((*controllers, directory));
+    }
+    no_hierarchy(absent.without(got))
+}
+
+/// An error for the first of these.
+fn no_hierarchy(absent: Controllers) -> Result<(), Error> {
+    let Some(controller) = absent.iter().next() else {
+        return Ok(());
+    };
+    Err(Error::Blocked(format!(
+        "no hierarchy of cgroup v1 has the controller {name}; as root, mount it: \
+         mkdir -p /sys/fs/cgroup/{name} && mount -t cgroup -o {name} cgroup /sys/fs/cgroup/{name}",
+        name = controller.v1_name()
+    )))
 }
 
 /// The directory of `place` in a hierarchy: below its root for root, who may be refused there in a container, else below

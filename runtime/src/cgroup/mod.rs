@@ -6,6 +6,7 @@
 
 mod abandoned;
 mod bus;
+mod change;
 mod controllers;
 mod directory;
 mod error;
@@ -311,32 +312,35 @@ impl Cgroup {
         usage::read(self)
     }
 
-    /// Changes limits; those that `resources` does not name stay.
-    ///
-    /// # Errors
-    /// As for [`Cgroup::create`]; [`Error::System`] with `ENOENT` for a controller that was not needed at creation.
-    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
-        self.apply(&Limits::new(resources)?)
+    fn apply(&self, limits: &Limits) -> Result<(), Error> {
+        let settings = if self.v1.is_empty() {
+            limits.v2()?
+        } else {
+            limits.v1()?
+        };
+        self.write_all(&settings)
     }
 
-    fn apply(&self, limits: &Limits) -> Result<(), Error> {
+    /// Where the limits of a controller are.
+    fn directory_of(&self, controller: Controller) -> Option<&Directory> {
         if self.v1.is_empty() {
-            let Some(unified) = &self.unified else {
-                return Ok(());
-            };
-            return limits
-                .v2()?
-                .iter()
-                .try_for_each(|setting| place::set(unified, setting));
+            self.unified.as_ref()
+        } else {
+            self.v1_of(controller)
         }
-        let settings = limits.v1()?;
+    }
+
+    /// Writes settings in their order.
+    fn write_all(&self, settings: &[Setting]) -> Result<(), Error> {
         let mut postponed: Option<&Setting> = None;
-        for setting in &settings {
-            let directory = self.v1_of(setting.controller).ok_or_else(|| Error::NoSuchLimit {
-                what: setting.what,
-                file: setting.file.to_string().into(),
-                advice: "start the sandbox with a limit of this kind, so that it can be changed later",
-            })?;
+        for setting in settings {
+            let Some(directory) = self.directory_of(setting.controller) else {
+                return Err(Error::NoSuchLimit {
+                    what: setting.what,
+                    file: setting.file.to_string().into(),
+                    advice: "start the sandbox with a limit of this kind, so that it can be changed later",
+                });
+            };
             match place::set(directory, setting) {
                 // Memory may not be above memory plus swap, at no moment: raising needs the second file first.
                 Err(error)

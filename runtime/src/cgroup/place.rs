@@ -100,7 +100,7 @@ pub(super) enum Wanted {
 }
 
 impl Place {
-    fn new(id: &str, request: &Request) -> Result<Self, Error> {
+    pub fn new(id: &str, request: &Request) -> Result<Self, Error> {
         let path = request
             .path
             .as_deref()

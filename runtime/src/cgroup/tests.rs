@@ -203,12 +203,12 @@ fn a_cpuset_is_where_the_command_runs() {
 #[test]
 fn limits_can_be_changed_up_and_down_while_it_runs() {
     let _alone = alone();
-    let Some(limited) =
+    let Some(mut limited) =
         limited(r#"{"memory":{"limit":67108864,"swap":67108864},"pids":{"limit":20}}"#)
     else {
         return;
     };
-    let memory = || match (limited.0.v1_of(Controller::Memory), &limited.0.unified) {
+    let memory = |cgroup: &Cgroup| match (cgroup.v1_of(Controller::Memory), &cgroup.unified) {
         (Some(memory), _) => memory
             .read("memory.limit_in_bytes")
             .unwrap()
@@ -218,14 +218,24 @@ fn limits_can_be_changed_up_and_down_while_it_runs() {
         (None, None) => panic!("a cgroup without a directory"),
     };
     for bytes in ["134217728", "33554432"] {
+        let asked = resources(&format!(
+            r#"{{"memory":{{"limit":{bytes},"swap":{bytes}}}}}"#
+        ));
         limited
             .0
-            .update(&resources(&format!(
-                r#"{{"memory":{{"limit":{bytes},"swap":{bytes}}}}}"#
-            )))
+            .change("x", &asked, &Request::default(), Vec::new)
             .unwrap();
-        assert_eq!(memory(), bytes);
+        assert_eq!(memory(&limited.0), bytes);
     }
+    // The second of these cannot be had: the first is as it was then.
+    let asked = resources(r#"{"memory":{"limit":67108864,"swap":67108864},"cpu":{"cpus":"4000"}}"#);
+    assert!(
+        limited
+            .0
+            .change("x", &asked, &Request::default(), Vec::new)
+            .is_err()
+    );
+    assert_eq!(memory(&limited.0), "33554432");
 }
 
 #[test]

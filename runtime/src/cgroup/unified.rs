@@ -120,7 +120,7 @@ impl V2<'_> {
 }
 
 /// Hands controllers on to the children of `parent`.
-fn enable(kind: Kind, parent: &Path, needed: Controllers) -> Result<(), Error> {
+pub(super) fn enable(kind: Kind, parent: &Path, needed: Controllers) -> Result<(), Error> {
     if needed.is_empty() {
         return Ok(());
     }

@@ -135,6 +135,7 @@ impl JoinCommand {
         Ok(file)
     }
 
+    #[allow(clippy::cast_possible_truncation)] // Halves of a number.
     fn encode(&self) -> Result<Vec<u8>, Error> {
         if self.args.is_empty() {
             return Err(Error::Unsupported {
@@ -152,8 +153,13 @@ impl JoinCommand {
         ] {
             flags |= if set { bit } else { 0 };
         }
-        let milliseconds =
-            |time: Duration| u32::try_from(time.as_millis().max(1)).unwrap_or(u32::MAX);
+        // The lower half, then the upper one.
+        let milliseconds = |time: Duration| {
+            let number = u64::try_from(time.as_millis().max(1)).unwrap_or(u64::MAX);
+            [number as u32, (number >> 32) as u32]
+        };
+        let [timeout, timeout_high] = self.timeout.map_or([0; 2], milliseconds);
+        let [patience, patience_high] = milliseconds(self.stop_timeout);
         let (rows, columns) = self.terminal.unwrap_or_default();
         let user = self.user.clone().unwrap_or_default();
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
@@ -164,9 +170,11 @@ impl JoinCommand {
             user.uid,
             user.gid,
             u32::from(rows) << 16 | u32::from(columns),
-            self.timeout.map_or(0, milliseconds),
+            timeout,
+            timeout_high,
             self.stop_signal.cast_unsigned(),
-            milliseconds(self.stop_timeout),
+            patience,
+            patience_high,
             count(user.groups.len()),
             count(self.args.len()),
             count(self.env.len()),
@@ -230,7 +238,9 @@ impl JoinCommand {
         let flags = number()?;
         let service = *Service::KINDS.get(number()? as usize)?;
         let (uid, gid, size) = (number()?, number()?, number()?);
-        let (timeout, stop_signal, stop_timeout) = (number()?, number()?, number()?);
+        let timeout = [number()?, number()?];
+        let stop_signal = number()?;
+        let stop_timeout = [number()?, number()?];
         let (groups, args, env) = (number()?, number()?, number()?);
         let groups = (0..groups).map(|_| number()).collect::<Option<_>>()?;
         let mut string = || {
@@ -247,7 +257,8 @@ impl JoinCommand {
         let args = (0..args).map(|_| string()).collect::<Option<Vec<_>>>()?;
         let env = (0..env).map(|_| string()).collect::<Option<Vec<_>>>()?;
         let short = |number: u32| u16::try_from(number & 0xffff).unwrap_or_default();
-        let time = |number: u32| Duration::from_millis(number.into());
+        let time =
+            |[low, high]: [u32; 2]| Duration::from_millis(u64::from(high) << 32 | u64::from(low));
         (rest.is_empty() && !args.is_empty()).then_some(Self {
             args,
             env,
@@ -306,7 +317,8 @@ mod tests {
                 owners: true,
             }),
             detached: true,
-            timeout: Some(Duration::from_millis(1500)),
+            // Sixty days: more than 32 bits of milliseconds.
+            timeout: Some(Duration::from_secs(60 * 86400)),
             stop_signal: libc::SIGTERM,
             stop_timeout: Duration::from_secs(10),
         }

@@ -10,9 +10,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{pipe2, read};
-use palisade_runtime::cgroup::Cgroup;
 use palisade_runtime::{Plan, Sandbox, Stdio};
 
+use super::control;
 use super::ready::Ready;
 use super::request::{Answer, Request};
 use super::socket;
@@ -21,7 +21,7 @@ use crate::health::Checks;
 use crate::log::{self, Stream};
 use crate::meter::{Gauge, Meter};
 use crate::outcome::Outcome;
-use crate::state::{Exited, Known, Lock, Registry, State, Status};
+use crate::state::{Change, Exited, Known, Lock, Registry, State, Status};
 use crate::stdio::{Streams, duplicate, null, set_nonblocking};
 
 /// More connections than this wait in the listening socket.
@@ -47,7 +47,9 @@ pub struct Desk {
     /// What counts what the command writes, where that is limited.
     meters: [Option<Rc<Meter>>; 2],
     buffer: Vec<u8>,
-    checks: Option<Checks>,
+    pub(super) checks: Option<Checks>,
+    /// The plan of the next start, where it is no longer that of this one.
+    pub(super) plan: Option<Plan>,
     /// When its time to live is over.
     expires: Option<Instant>,
 }
@@ -71,6 +73,8 @@ pub enum Order {
     Admit(OwnedFd),
     /// Its processes are stopped, or go on. Whoever asked is told by this connection.
     Freeze(bool, OwnedFd),
+    /// Its limits or restart policy become others. Whoever asked is told by this connection.
+    Change(Box<Change>, OwnedFd),
 }
 
 impl Desk {
@@ -110,6 +114,7 @@ impl Desk {
             meters: [None, None],
             buffer: Vec::new(),
             checks: None,
+            plan: None,
             expires,
         })
     }
@@ -356,6 +361,17 @@ impl Desk {
                 }
                 None => answer(&self.unfit(), &[]),
             },
+            Request::Update => {
+                let live = self.runs() || self.is_paused();
+                let change = descriptors.pop().filter(|_| live).and_then(control::read);
+                match (change, client.connection.try_clone()) {
+                    (Some(change), Ok(asker)) => {
+                        orders.push(Order::Change(Box::new(change), asker));
+                        true
+                    }
+                    _ => answer(&self.unfit(), &[]),
+                }
+            }
             Request::Pause | Request::Unpause => {
                 let frozen = request == Request::Pause;
                 let fit = if frozen {
@@ -371,67 +387,6 @@ impl Desk {
                     _ => answer(&self.unfit(), &[]),
                 }
             }
-        }
-    }
-
-    fn runs(&self) -> bool {
-        self.known.state.status == Status::Running
-    }
-
-    /// Whether its processes are stopped.
-    pub fn is_paused(&self) -> bool {
-        self.known.state.status == Status::Paused
-    }
-
-    /// Why it does not do what only one in another state can.
-    fn unfit(&self) -> Answer {
-        let id = self.known.entry.short();
-        match self.known.state.status {
-            Status::Paused => Answer::refused("it is paused", format!("palisade unpause {id}")),
-            Status::Running => Answer::refused("it is not paused", "palisade ps shows its status"),
-            _ => Answer::refused("it is not running", format!("palisade start {id}")),
-        }
-    }
-
-    /// Its processes were stopped or go on, or that could not be done: for the record, the checks, and whoever asked.
-    pub fn froze(
-        &mut self,
-        frozen: bool,
-        result: Result<(), palisade_runtime::Error>,
-        cgroup: Option<&Cgroup>,
-        asker: Option<&OwnedFd>,
-    ) {
-        let answer = match result {
-            Ok(()) => self.note_frozen(frozen, cgroup),
-            Err(error) => Answer::refused(
-                format!("it cannot be paused without a control group: {error}"),
-                "palisade doctor, which says how to get a control group here; palisade stop ends it",
-            ),
-        };
-        if let Some(asker) = asker {
-            // One that went away needs no answer.
-            let _ = socket::send(asker.as_fd(), &answer.to_bytes(), &[]);
-        }
-    }
-
-    fn note_frozen(&mut self, frozen: bool, cgroup: Option<&Cgroup>) -> Answer {
-        if let Some(checks) = &mut self.checks {
-            checks.suspend(frozen);
-        }
-        // It may have been made for this.
-        self.known.state.cgroup = cgroup.map(|cgroup| cgroup.record().to_string());
-        self.known.state.status = if frozen {
-            Status::Paused
-        } else {
-            Status::Running
-        };
-        self.record(if frozen { "pause" } else { "unpause" }, &[]);
-        match self.save() {
-            Ok(()) => Answer::Done,
-            Err(error) => Answer::refused(
-                format!("it was done, but could not be written down: {error}"),
-                "palisade unpause, when there is room",
-            ),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod attach;
 mod client;
+mod control;
 mod desk;
 mod ready;
 mod request;
@@ -90,9 +91,12 @@ fn watch(mut desk: Desk, plan: &Plan, options: &Options) -> u8 {
     let mut backoff = restart::Backoff::default();
     let once = Options::default();
     let mut options = options;
+    let mut changed: Option<Plan> = None;
     loop {
         let begun = Instant::now();
+        let plan = changed.as_ref().unwrap_or(plan);
         let result = supervise::run_at(plan, options, Some(&mut desk));
+        let next = desk.plan.take();
         // A receipt is of the first run.
         options = &once;
         let code = match &result {
@@ -108,6 +112,7 @@ fn watch(mut desk: Desk, plan: &Plan, options: &Options) -> u8 {
             ready.failed(error);
             return code;
         }
+        changed = next.or(changed);
         let state = &desk.known.state;
         let again = restart::again(
             desk.known.config.restart,

@@ -29,6 +29,8 @@ pub enum Request {
     Pause,
     /// Let them go on.
     Unpause,
+    /// Change its limits: a [`Change`](crate::state::Change) in a file comes with this.
+    Update,
 }
 
 /// What a monitor says.
@@ -73,6 +75,7 @@ impl Request {
             Self::Join => message(6, 0, NONE),
             Self::Pause => message(7, 0, NONE),
             Self::Unpause => message(8, 0, NONE),
+            Self::Update => message(9, 0, NONE),
         }
     }
 
@@ -94,6 +97,7 @@ impl Request {
             6 => Self::Join,
             7 => Self::Pause,
             8 => Self::Unpause,
+            9 => Self::Update,
             _ => return None,
         })
     }
@@ -157,13 +161,14 @@ mod tests {
             Request::Join,
             Request::Pause,
             Request::Unpause,
+            Request::Update,
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()), Some(request));
         }
         let mut odd = Request::Signal(9).to_bytes();
         odd[1] = 65;
         assert_eq!(Request::from_bytes(&odd), None);
-        for odd in [&[][..], &[9; 13], &[1], &[3; 12], &[3; 14]] {
+        for odd in [&[][..], &[10; 13], &[1], &[3; 12], &[3; 14]] {
             assert_eq!(Request::from_bytes(odd), None, "{odd:?}");
         }
     }

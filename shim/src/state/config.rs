@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::{stored, stored_option};
 
-/// A sandbox as it was made. Nothing here changes while it lives, but for its name (`rename`) and its limits (`update`).
+/// A sandbox as it was made. Nothing here changes while it lives, but for its name (`rename`), and its limits and
+/// restart policy (`update`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(clippy::struct_excessive_bools)] // Each is a switch of the command line.
@@ -55,6 +56,8 @@ pub struct Config {
     pub read_only: bool,
     /// The policy's name.
     pub policy: String,
+    /// The policy as it was asked for: a name, or a file's path, from [`made_in`](Self::made_in) on where it is relative.
+    pub policy_source: String,
     /// How ids are mapped: `single`, `range` or `host`.
     pub identity: String,
     /// Number of the signal that asks the command to stop.
@@ -107,7 +110,7 @@ pub struct Mount {
 }
 
 /// Limits as docker's `HostConfig` has them; zero for none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
     /// Bytes.
@@ -118,6 +121,10 @@ pub struct Limits {
     pub nano_cpus: i64,
     /// Processes and threads.
     pub pids: i64,
+    /// Weight against 1024.
+    pub cpu_shares: u64,
+    /// Processors, as a list; empty for all.
+    pub cpuset: String,
 }
 
 /// What happens when the command ends.
@@ -211,6 +218,7 @@ impl Default for Config {
             limits: Limits::default(),
             read_only: false,
             policy: String::new(),
+            policy_source: String::new(),
             identity: String::new(),
             stop_signal: 15,
             stop_timeout: Duration::from_secs(10),

@@ -18,6 +18,7 @@
 //! directory unlocked may remove it. Everything lives on the same file system, so that two shells with different
 //! environments cannot disagree on what runs.
 
+mod change;
 mod config;
 mod events;
 mod follow;
@@ -36,6 +37,7 @@ use palisade_runtime::{Exit, Plan};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use change::{Change, Changed};
 pub use config::{Config, Health, Image, Limits, LogOptions, Mount, Restart};
 pub use events::{Event, Events};
 pub use follow::Follower;
@@ -475,24 +477,6 @@ impl Entry {
     /// It cannot be written.
     pub fn set_state(&self, state: &State) -> Result<(), Error> {
         write(&self.directory, "state.json", state)
-    }
-
-    /// Writes changed limits. Everything else of a configuration stays: a name is changed by [`Registry::rename`].
-    ///
-    /// # Errors
-    /// It is gone, or cannot be written.
-    pub fn set_limits(&self, limits: Limits) -> Result<(), Error> {
-        let mut config = self.config()?;
-        config.limits = limits;
-        write(&self.directory, "config.json", &config)
-    }
-
-    /// Writes a changed plan, for the next start.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn set_plan(&self, plan: &Plan) -> Result<(), Error> {
-        write(&self.directory, "plan.json", plan)
     }
 
     /// The last health checks, the oldest first.

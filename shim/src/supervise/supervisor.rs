@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::meter::{Gauge, Meter, Stream};
 use crate::monitor::{Desk, Order};
 use crate::outcome::{Circumstances, Limit};
 use crate::signals::{Signals, terminates};
+use crate::state::Change;
 use crate::stdio::{Caller, Streams};
 use crate::watch::Watch;
 
@@ -395,6 +396,7 @@ impl Supervisor<'_> {
                         desk.froze(frozen, result, self.sandbox.cgroup(), Some(&asker));
                     }
                 }
+                Order::Change(change, asker) => self.change(*change, &asker),
                 Order::Stop(signal, patience) => {
                     self.wake();
                     self.deliver(signal)?;
@@ -403,6 +405,33 @@ impl Supervisor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Gives the sandbox other limits: its record first, which can be taken back.
+    fn change(&mut self, change: Change, asker: &OwnedFd) {
+        let Some(desk) = &mut self.desk else { return };
+        let result = desk.note_change(&change).and_then(|changed| {
+            let linux = self.plan.spec.linux().as_ref();
+            let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+            let limited = match &change.resources {
+                Some(resources) => self.sandbox.limit(&self.plan.id, path, resources),
+                None => Ok(()),
+            };
+            match limited {
+                Ok(()) => Ok(changed),
+                Err(error) => {
+                    desk.take_back(&changed);
+                    Err(error.into())
+                }
+            }
+        });
+        let resources = change.resources.as_ref();
+        let memory = resources.is_some_and(|resources| resources.memory().is_some());
+        if result.is_ok() && memory {
+            // The kernel holds the limit now.
+            self.memory = None;
+        }
+        desk.changed(change, result, self.sandbox.cgroup(), asker);
     }
 
     /// Lets a paused sandbox go on that is to end: what is stopped cannot. Killing does without, where this fails.

@@ -1,0 +1,192 @@
+//! Other limits for a cgroup that has processes: all of them, or none.
+
+use nix::errno::Errno;
+use oci_spec::runtime::LinuxResources;
+
+use super::controllers::Controllers;
+use super::directory::Directory;
+use super::host::Host;
+use super::limits::Limits;
+use super::place::Place;
+use super::settings::Setting;
+use super::view::Cpus;
+use super::{Cgroup, Error, Request, legacy, unified};
+
+impl Cgroup {
+    /// Changes limits; those that `resources` does not name stay. What the kernel took is read back. `id`, `request` and
+    /// `tree` are those of [`Cgroup::create`] and [`Cgroup::around`]: a controller that was not needed before is added, and
+    /// the processes are moved into its directory.
+    ///
+    /// # Errors
+    /// As for [`Cgroup::create`], and for less memory than is in use. The limits are what they were then.
+    pub fn change(
+        &mut self,
+        id: &str,
+        resources: &LinuxResources,
+        request: &Request,
+        tree: impl Fn() -> Vec<i32>,
+    ) -> Result<(), Error> {
+        let limits = Limits::new(resources)?;
+        self.refuse_too_little_memory(resources)?;
+        self.add_controllers(id, &limits, request, tree)?;
+        let settings = if self.v1.is_empty() {
+            limits.v2()?
+        } else {
+            limits.v1()?
+        };
+        let before: Vec<Setting> = settings.iter().filter_map(|new| self.held(new)).collect();
+        let result = self
+            .write_all(&settings)
+            .and_then(|()| settings.iter().try_for_each(|new| self.check(new)));
+        if result.is_err() {
+            // The first failure is the one to report. In both orders: v1 takes memory and memory plus swap in one of them.
+            let backwards: Vec<Setting> = before.iter().rev().cloned().collect();
+            let _ = self.write_all(&backwards);
+            let _ = self.write_all(&before);
+        }
+        result
+    }
+
+    /// cgroup v2 would kill what does not fit; v1 says so by itself.
+    fn refuse_too_little_memory(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let memory = resources.memory().as_ref();
+        let limit = memory.and_then(oci_spec::runtime::LinuxMemory::limit);
+        let Some(limit) = limit.and_then(|limit| u64::try_from(limit).ok()) else {
+            return Ok(());
+        };
+        let used = self.usage();
+        let firm = used
+            .memory
+            .unwrap_or(0)
+            .saturating_sub(used.memory_inactive.unwrap_or(0));
+        if limit > 0 && limit < firm {
+            return Err(Error::Invalid(format!(
+                "it uses {firm} bytes of memory, more than the new limit of {limit}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn add_controllers(
+        &mut self,
+        id: &str,
+        limits: &Limits,
+        request: &Request,
+        tree: impl Fn() -> Vec<i32>,
+    ) -> Result<(), Error> {
+        let needed = limits.controllers();
+        if self.v1.is_empty() {
+            let chain = [
+                self.leaf.as_ref().and(self.unified.as_ref()),
+                self.unified.as_ref(),
+            ];
+            let [above_leaf, own] = chain.map(|directory| directory.map(Directory::path));
+            // A controller reaches a cgroup by the one above it.
+            for parent in [own.and_then(std::path::Path::parent), above_leaf]
+                .into_iter()
+                .flatten()
+            {
+                unified::enable(self.kind, parent, needed)?;
+            }
+            return Ok(());
+        }
+        let had: Controllers = self
+            .v1
+            .iter()
+            .flat_map(|(controllers, _)| controllers.iter())
+            .collect();
+        let absent = needed.without(had);
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let place = Place::new(id, request)?;
+        legacy::add(self, &Host::find()?, &place, absent)?;
+        let was_frozen = self.is_frozen()?;
+        let moved = self.freeze().and_then(|()| self.take_in(tree));
+        if was_frozen {
+            return moved;
+        }
+        moved.and(self.thaw())
+    }
+
+    /// What a file holds now, as a setting that puts it back.
+    fn held(&self, new: &Setting) -> Option<Setting> {
+        let held = self.directory_of(new.controller)?.read(&new.file).ok()?;
+        // An empty list is written as an empty line.
+        let held = held.trim();
+        let value = if held.is_empty() { "\n" } else { held };
+        Some(Setting {
+            value: value.to_owned(),
+            ..new.clone()
+        })
+    }
+
+    /// Whether the kernel has taken a value.
+    fn check(&self, new: &Setting) -> Result<(), Error> {
+        let Some(directory) = self.directory_of(new.controller) else {
+            return Ok(());
+        };
+        let Ok(held) = directory.read(&new.file) else {
+            // What is not there and need not be: place::set has decided that.
+            return Ok(());
+        };
+        if is_same(&new.file, &new.value, held.trim()) {
+            return Ok(());
+        }
+        Err(Error::system(
+            format!(
+                "set {} (it holds {:?} instead of {:?}) in",
+                new.what,
+                held.trim(),
+                new.value
+            ),
+            directory.path().join(&*new.file),
+            Errno::ERANGE,
+        ))
+    }
+}
+
+/// Whether a file holds what was written to it, as the kernel shows it.
+fn is_same(file: &str, wanted: &str, held: &str) -> bool {
+    /// The kernel counts memory in pages, and rounds down.
+    const PAGE: u64 = 4096;
+    match file {
+        "cpuset.cpus" | "cpuset.mems" => {
+            let numbers =
+                |list: &str| Cpus::parse(list).map(|cpus| cpus.iter().collect::<Vec<_>>());
+            numbers(wanted) == numbers(held)
+        }
+        _ if file.starts_with("memory.") => match (wanted.parse::<u64>(), held.parse::<u64>()) {
+            (Ok(wanted), Ok(held)) => wanted / PAGE == held / PAGE || wanted == held,
+            // v1 shows its highest number for none.
+            (Err(_), Ok(held)) => wanted == "-1" && held > u64::MAX / 4,
+            _ => wanted == held,
+        },
+        // v2 weights of io and the like have more to them than the value.
+        _ if file.starts_with("io.") || file.starts_with("blkio.") => true,
+        _ => wanted == held,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same;
+
+    #[test]
+    fn a_value_is_the_same_in_the_kernels_own_words_and_nothing_else_is() {
+        for (file, wanted, held, same) in [
+            ("memory.max", "104857600", "104857600", true),
+            ("memory.max", "104857601", "104857600", true),
+            ("memory.max", "104857600", "209715200", false),
+            ("memory.max", "max", "max", true),
+            ("memory.limit_in_bytes", "-1", "9223372036854771712", true),
+            ("memory.limit_in_bytes", "-1", "4096", false),
+            ("cpuset.cpus", "0,1", "0-1", true),
+            ("cpuset.cpus", "0", "0-1", false),
+            ("cpu.max", "150000 100000", "150000 100000", true),
+            ("pids.max", "10", "max", false),
+        ] {
+            assert_eq!(is_same(file, wanted, held), same, "{file} {wanted} {held}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Other limits for a sandbox that exists: its record, from one state to another and back.
+
+use std::fs::File;
+
+use nix::fcntl::{Flock, FlockArg};
+use oci_spec::runtime::LinuxResources;
+use palisade_runtime::Plan;
+use serde::{Deserialize, Serialize};
+
+use super::{Config, Entry, Limits, Restart, failed, write};
+use crate::Error;
+
+/// What is to change: from `update` to whoever has the sandbox's lock.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// The limits that become others; none where none does.
+    pub resources: Option<LinuxResources>,
+    /// The plan as it will be.
+    pub plan: Plan,
+    /// All limits as `inspect` will show them.
+    pub limits: Limits,
+    /// The restart policy, where it becomes another.
+    pub restart: Option<Restart>,
+}
+
+/// A record that was changed, and what it was before.
+#[derive(Debug)]
+pub struct Changed {
+    /// The configuration as it is now.
+    pub config: Config,
+    before: (Config, Plan),
+}
+
+impl Entry {
+    /// Keeps other changes waiting until it is dropped: what is changed is read first.
+    ///
+    /// # Errors
+    /// It is gone, or cannot be written.
+    pub fn wait_to_change(&self) -> Result<Flock<File>, Error> {
+        let path = self.directory.join("change");
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed("open", &path))?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| failed("lock", &path)(errno.into()))
+    }
+
+    /// Writes a change into the record. For whoever has the sandbox's lock.
+    ///
+    /// # Errors
+    /// It is gone, or cannot be written: then it is as it was.
+    pub fn change(&self, change: &Change) -> Result<Changed, Error> {
+        let before = (self.config()?, self.plan()?);
+        let mut config = before.0.clone();
+        config.limits = change.limits.clone();
+        config.restart = change.restart.unwrap_or(config.restart);
+        let changed = Changed { config, before };
+        let written = write(&self.directory, "plan.json", &change.plan)
+            .and_then(|()| write(&self.directory, "config.json", &changed.config));
+        match written {
+            Ok(()) => Ok(changed),
+            Err(error) => {
+                // The first failure is the one to report.
+                let _ = self.take_back(&changed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes what was before.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn take_back(&self, changed: &Changed) -> Result<(), Error> {
+        let (config, plan) = &changed.before;
+        write(&self.directory, "plan.json", plan).and(write(&self.directory, "config.json", config))
+    }
+}
