@@ -318,7 +318,7 @@ mod tests {
             }),
             detached: true,
             // Sixty days: more than 32 bits of milliseconds.
-            timeout: Some(Duration::from_secs(60 * 86400)),
+            timeout: Some(Duration::from_hours(1440)),
             stop_signal: libc::SIGTERM,
             stop_timeout: Duration::from_secs(10),
         }
