@@ -76,6 +76,10 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
         }
     }
     out.rest(&mut log)?;
+    if !entry.is_watched().map_err(|error| failure(&error))? {
+        log.cut().map_err(|error| unreadable(&error))?;
+        out.rest(&mut log)?;
+    }
     if let (Some(client), Some(growth)) = (client, growth) {
         follow(&client, &growth, &mut log, &mut out, wanted)?;
     }

@@ -43,9 +43,7 @@ const SIZED: Listing = Listing {
 /// Lists sandboxes: those that run, or with `-a` all.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     let registry = registry(matches)?;
-    // What killed commands left goes now; what cannot be removed is not the list's failure.
-    let _ = registry.sweep();
-    let listing = registry.list().map_err(|error| failure(&error))?;
+    let listing = registry.survey().map_err(|error| failure(&error))?;
     for problem in &listing.problems {
         complain(&failure(problem));
     }

@@ -1,11 +1,13 @@
 //! Kills palisade's processes at one system call after the other of each verb, and asserts that nothing is left and no exit
 //! is lost once the next command has run.
 //!
-//! strace(1) delivers the SIGKILL: the n-th call of one kind, in the command line, the monitor it forks or PID 1, is never
-//! made.
-//! Which verb and which call come from a seed. `PALISADE_KILLS` says how many (60 where it is not set), `PALISADE_SEED`
-//! which ones.
+//! strace(1) delivers the SIGKILL: one call of one process is never made. A run without a kill lists the calls that a verb makes
+//! its processes do, and a seed says at which of them a kill comes: in the command line and all that it forks, in a monitor that is
+//! at work already, or in PID 1 and the keepers of joined commands.
+//! `PALISADE_KILLS` says how many (60 where it is not set), `PALISADE_SEED` which ones, and `PALISADE_KILL` repeats the one that a
+//! failure names.
 
+mod left;
 #[allow(dead_code)] // Each suite uses its part of the rig.
 #[path = "../../tests/rig/remains.rs"]
 mod remains;
@@ -15,271 +17,321 @@ mod rig;
 #[allow(dead_code)] // Each suite uses its part of the rig.
 #[path = "../../tests/detached/sandbox.rs"]
 mod sandbox;
+mod verbs;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::{self, File};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 
-use rig::{Guard, binary, processes_with, text};
+use rig::{Guard, binary, pid, text};
 use sandbox::Sandboxes;
+use verbs::Before;
 
-/// What is done to the sandbox `web`, and whether it must exist and run before.
-#[derive(Clone, Copy, Debug)]
-struct Verb {
-    words: &'static [&'static str],
-    before: Before,
+/// Whose calls are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Victim {
+    /// The command line, and the monitor and the sandbox that it makes.
+    Caller,
+    /// The monitor that is at work already.
+    Monitor,
+    /// PID 1 and the keepers it makes.
+    Init,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Before {
-    Nothing,
-    Made,
-    Running,
+/// One kill: the call `name` is made `when - 1` times by a process of the victim's, and not again.
+#[derive(Clone, Debug)]
+struct Kill {
+    verb: usize,
+    victim: Victim,
+    name: String,
+    when: usize,
 }
 
-const IMAGE: &str = "IMAGE";
-const STAY: &[&str] = &["run", "-d", "--name", "web", IMAGE, "sleep", "1000"];
-const MAKE: &[&str] = &["create", "--name", "web", IMAGE, "sh", "-c", "exit 42"];
-
-/// What changes something that others see, or waits for them.
-const CALLS: [&str; 34] = [
-    "accept4",
-    "bind",
-    "clone",
-    "clone3",
-    "close",
-    "close_range",
-    "connect",
-    "dup2",
-    "execve",
-    "exit_group",
-    "fcntl",
-    "flock",
-    "fork",
-    "fsopen",
-    "getdents64",
-    "ioctl",
-    "listen",
-    "mkdir",
-    "move_mount",
-    "openat",
-    "poll",
-    "prctl",
-    "read",
-    "recvmsg",
-    "rename",
-    "sendmsg",
-    "setsid",
-    "signalfd4",
-    "socket",
-    "socketpair",
-    "symlink",
-    "unlink",
-    "wait4",
-    "write",
-];
-
-const fn verb(words: &'static [&'static str], before: Before) -> Verb {
-    Verb { words, before }
+impl fmt::Display for Kill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = verbs::VERBS[self.verb].words.join(" ");
+        let Self {
+            verb,
+            victim,
+            name,
+            when,
+        } = self;
+        write!(
+            f,
+            "PALISADE_KILL='{verb} {victim:?} {name} {when}' ({words})"
+        )
+    }
 }
 
-const VERBS: [Verb; 12] = [
-    verb(STAY, Before::Nothing),
-    verb(
-        &[
-            "run",
-            "-d",
-            "--rm",
-            "--name",
-            "web",
-            "--read-only=false",
-            IMAGE,
-            "sleep",
-            "1000",
-        ],
-        Before::Nothing,
-    ),
-    verb(
-        &["run", "-d", "--name", "web", IMAGE, "sh", "-c", "exit 42"],
-        Before::Nothing,
-    ),
-    verb(
-        &["run", "--name", "web", IMAGE, "sh", "-c", "exit 42"],
-        Before::Nothing,
-    ),
-    verb(
-        &[
-            "run",
-            "-d",
-            "--name",
-            "web",
-            "--replace",
-            IMAGE,
-            "sh",
-            "-c",
-            "exit 42",
-        ],
-        Before::Running,
-    ),
-    verb(MAKE, Before::Nothing),
-    verb(&["start", "web"], Before::Made),
-    verb(&["stop", "-t", "1", "web"], Before::Running),
-    verb(&["restart", "-t", "1", "web"], Before::Running),
-    verb(&["rm", "-f", "web"], Before::Running),
-    verb(&["rename", "web", "www"], Before::Made),
-    verb(&["kill", "web"], Before::Running),
-];
+impl Kill {
+    fn parse(text: &str) -> Self {
+        let words: Vec<&str> = text.split(' ').collect();
+        let [verb, victim, name, when] = words[..] else {
+            panic!("PALISADE_KILL={text}")
+        };
+        let victims = [Victim::Caller, Victim::Monitor, Victim::Init];
+        Self {
+            verb: verb.parse().expect("a number"),
+            victim: victims
+                .into_iter()
+                .find(|one| format!("{one:?}") == victim)
+                .expect("a victim"),
+            name: name.to_owned(),
+            when: when.parse().expect("a number"),
+        }
+    }
+}
 
 /// Steele and Vigna's splitmix64: the same numbers for the same seed.
 struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
+        usize::try_from((z ^ (z >> 31)) % bound as u64).unwrap()
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
     }
 }
 
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().expect("a number"))
 }
 
 #[test]
 fn a_kill_at_any_step_of_any_verb_leaves_nothing_and_loses_no_exit() {
     let boxes = Sandboxes::new();
-    let seed = number("PALISADE_SEED", 1);
-    let mut random = Random(seed);
-    for round in 0..number("PALISADE_KILLS", 60) {
-        let verb = VERBS[usize::try_from(random.below(VERBS.len() as u64)).unwrap()];
-        let name = CALLS[usize::try_from(random.below(CALLS.len() as u64)).unwrap()];
-        // Half of them at one of the first three.
-        let bound = if random.below(2) == 0 { 3 } else { 30 };
-        let call = format!("{name}:signal=KILL:when={}", 1 + random.below(bound));
-        let monitor_too = random.below(4) == 0;
-        let what = format!(
-            "seed {seed}, round {round}: {:?} killed at {call}",
-            verb.words
-        );
-        strike(&boxes, verb, &call, monitor_too, &what);
+    for place in ["tmp", "run", "home"] {
+        fs::create_dir(boxes.rig.path(place)).unwrap();
+    }
+    fs::write(boxes.rig.path("file"), "copied").unwrap();
+    let (seed, count) = (
+        number("PALISADE_SEED").unwrap_or(1),
+        number("PALISADE_KILLS").unwrap_or(60),
+    );
+    println!("PALISADE_SEED={seed} PALISADE_KILLS={count}");
+    let one = std::env::var("PALISADE_KILL")
+        .ok()
+        .map(|text| Kill::parse(&text));
+    let (mut random, mut known, mut struck) = (Random(seed), BTreeMap::new(), 0);
+    for _ in 0..count {
+        let kill = one
+            .clone()
+            .unwrap_or_else(|| choose(&boxes, &mut random, &mut known));
+        println!("{kill}");
+        let trace = strike(&boxes, kill.verb, kill.victim, Some(&kill));
+        // Its last line: the call that was not made has no result.
+        struck += u64::from(trace.lines().any(|line| line.contains("= ?")));
+    }
+    println!("{struck} of {count} were reached by their kill");
+    assert!(struck > 0, "no kill reached any process");
+}
+
+/// The calls of a verb's processes, each with how often its process had made it then.
+type Calls = BTreeMap<(usize, Victim), Vec<(String, usize)>>;
+
+fn choose(boxes: &Sandboxes, random: &mut Random, known: &mut Calls) -> Kill {
+    loop {
+        let verb = random.below(verbs::VERBS.len());
+        let victim = random.pick(match verbs::VERBS[verb].before {
+            Before::Running | Before::Paused => &[Victim::Caller, Victim::Monitor, Victim::Init],
+            Before::Nothing | Before::Made => &[Victim::Caller],
+        });
+        let calls = known
+            .entry((verb, victim))
+            .or_insert_with(|| calls(&strike(boxes, verb, victim, None)));
+        // Each kind of call as often as another, however often it is made.
+        let names: BTreeSet<&str> = calls.iter().map(|(name, _)| &**name).collect();
+        let names = Vec::from_iter(names);
+        // A verb that does not concern PID 1 leaves it asleep.
+        if !names.is_empty() {
+            let name = random.pick(&names).to_owned();
+            let whens = calls.iter().filter(|(one, _)| *one == name);
+            let whens: Vec<usize> = whens.map(|(_, when)| *when).collect();
+            let when = random.pick(&whens);
+            return Kill {
+                verb,
+                victim,
+                name,
+                when,
+            };
+        }
     }
 }
 
-fn strike(boxes: &Sandboxes, verb: Verb, call: &str, monitor_too: bool, what: &str) {
-    let image = boxes.image();
-    let typed = |words: &[&'static str]| -> Vec<String> {
-        let word = |word: &&str| {
-            if *word == IMAGE {
-                image.clone()
-            } else {
-                (*word).to_owned()
-            }
-        };
-        words.iter().map(word).collect()
-    };
-    let owned = typed(if verb.before == Before::Made {
-        MAKE
-    } else {
-        STAY
+/// What a trace lists: `PID NAME(…`, and lines about signals and ends that name no call.
+fn calls(trace: &str) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let named = trace.lines().filter_map(|line| {
+        let (pid, rest) = line.split_once(' ')?;
+        let (name, _) = rest.trim_start().split_once('(')?;
+        let word = !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        word.then_some((pid, name))
     });
-    if verb.before != Before::Nothing {
-        let words: Vec<&str> = owned.iter().map(String::as_str).collect();
-        boxes.says(&words);
+    let counted = named.map(|(pid, name)| {
+        let count = counts.entry((pid, name)).or_default();
+        *count += 1;
+        (name.to_owned(), *count)
+    });
+    counted.collect()
+}
+
+/// Does one verb with one kill in it, or with none; what strace saw.
+fn strike(boxes: &Sandboxes, verb: usize, victim: Victim, kill: Option<&Kill>) -> String {
+    let verb = verbs::VERBS[verb];
+    let what = kill.map_or_else(
+        || format!("{:?} without a kill", verb.words),
+        Kill::to_string,
+    );
+    match verb.before {
+        Before::Nothing => {}
+        Before::Made => prepare(boxes, verbs::MAKE, &what),
+        Before::Running => prepare(boxes, verbs::STAY, &what),
+        Before::Paused => {
+            prepare(boxes, verbs::STAY, &what);
+            // Where nothing can be frozen it runs on, and unpausing it is refused.
+            let _ = boxes.palisade(verbs::PAUSE);
+        }
     }
-    let words = typed(verb.words);
-    let monitor = (verb.before == Before::Running && monitor_too).then(|| {
+    let trace = boxes.rig.path("trace");
+    let _ = fs::remove_file(&trace);
+    let output = |name: &str| File::create(boxes.rig.path(name)).unwrap();
+    let (strace, mut own) = if victim == Victim::Caller {
+        let mut traced = strace(&trace, kill);
+        // The monitor stays traced when the command line has ended.
+        traced
+            .arg("-D")
+            .arg(binary())
+            .args(typed(boxes, verb.words));
+        (None, traced)
+    } else {
         let id = boxes.says(&["ps", "-q", "--no-trunc"]);
-        boxes.process(&id, "monitor")
-    });
-    let (out, err) = (boxes.rig.path("out"), boxes.rig.path("err"));
-    let mut traced = Command::new("strace");
-    traced
-        .args(["-D", "-f", "-qq", "-o", "/dev/null", "-e"])
-        .arg(format!("inject={call}"))
-        .arg(binary())
-        .args(&words)
+        let field = if victim == Victim::Monitor {
+            "monitor"
+        } else {
+            "pid"
+        };
+        let strace = attach(strace(&trace, kill), boxes.process(&id, field));
+        let mut own = Command::new(binary());
+        own.args(typed(boxes, verb.words));
+        (Some(strace), own)
+    };
+    // Files, and no pipes: a strace that goes on has them open too.
+    let mut child = placed(boxes, &mut own)
+        .stdout(output("out"))
+        .stderr(output("err"))
+        .spawn()
+        .expect("strace is installed");
+    let guard = Guard::over(&child);
+    if let Some(words) = verb.meanwhile {
+        // Whatever the verb has come to by then.
+        let _ = boxes.palisade(&["ps"]);
+        let _ = boxes.palisade(words);
+    }
+    let status = child.wait().unwrap();
+    drop(guard);
+    if let Some(mut strace) = strace {
+        // Those that still live go on without it.
+        let _ = signal::kill(pid(&strace), Signal::SIGTERM);
+        strace.wait().unwrap();
+    }
+    if let Some(code) = status
+        .code()
+        .filter(|_| verb.words[0] == "exec" && verb.words[1] != "-d")
+    {
+        // The command's own, or one that says that nobody knows it.
+        assert!(
+            [verbs::SEVEN, 125, 137, 143].contains(&code),
+            "{what}: exit code {code} of an exec"
+        );
+    }
+    left::check(boxes, &what);
+    // Only now: the monitor went on until its sandbox was removed.
+    fs::read_to_string(&trace).unwrap_or_default()
+}
+
+fn prepare(boxes: &Sandboxes, words: &[&str], what: &str) {
+    let mut command = Command::new(binary());
+    let output = placed(boxes, command.args(typed(boxes, words)))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{what}: {}", text(&output.stderr));
+}
+
+/// The words with what they stand for.
+fn typed(boxes: &Sandboxes, words: &[&str]) -> Vec<String> {
+    let path = |name: &str| boxes.rig.path(name).display().to_string();
+    let long = left::long();
+    let word = |word: &&str| match *word {
+        verbs::IMAGE => boxes.image(),
+        verbs::FILE => path("file"),
+        verbs::COPIES => path("copies"),
+        verbs::ARCHIVE => path("archive.tar"),
+        other => other.replace(verbs::LONG, &long),
+    };
+    words.iter().map(word).collect()
+}
+
+/// strace(1), which kills whatever it traces at one call.
+fn strace(trace: &Path, kill: Option<&Kill>) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-s", "0", "-o"]).arg(trace);
+    if let Some(Kill { name, when, .. }) = kill {
+        strace.args(["-e", &format!("trace={name}")]);
+        strace.args(["-e", &format!("inject={name}:signal=KILL:when={when}")]);
+    }
+    strace
+}
+
+/// Attached to a running process before this returns; where that is not allowed, the process is killed here and now.
+fn attach(mut strace: Command, to: Pid) -> Child {
+    let mut child = strace
+        .args(["-p", &to.to_string()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace is installed");
+    let mut said = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    while !said.contains(" attached") {
+        if stderr.read_line(&mut said).unwrap() == 0 {
+            let _ = signal::kill(to, Signal::SIGKILL);
+            break;
+        }
+    }
+    // It may have more to say, which nobody reads.
+    child.stderr = Some(stderr.into_inner());
+    child
+}
+
+/// Everything that palisade may write to lies in places of the test's own.
+fn placed<'a>(boxes: &Sandboxes, command: &'a mut Command) -> &'a mut Command {
+    for (variable, place) in [
+        ("TMPDIR", "tmp"),
+        ("XDG_RUNTIME_DIR", "run"),
+        ("HOME", "home"),
+    ] {
+        command.env(variable, boxes.rig.path(place));
+    }
+    command
+        .env_remove("XDG_DATA_HOME")
+        .env_remove("XDG_CONFIG_HOME")
         .env("PALISADE_ROOT", boxes.rig.path("store"))
         .stdin(Stdio::null())
-        .stdout(File::create(&out).unwrap())
-        .stderr(File::create(&err).unwrap());
-    let mut child = traced.spawn().expect("strace is installed");
-    if let Some(monitor) = monitor {
-        // Whenever it comes: the monitor may be anywhere in what it does.
-        let _ = kill(monitor, Signal::SIGKILL);
-    }
-    let guard = Guard::over(&child);
-    child.wait().unwrap();
-    drop(guard);
-    check(boxes, what);
-}
-
-/// The next command has to find everything in order; then all is removed, and nothing may be left.
-#[track_caller]
-fn check(boxes: &Sandboxes, what: &str) {
-    let listed = boxes.palisade(&[
-        "ps",
-        "-a",
-        "--no-trunc",
-        "--format",
-        "{{.ID}} {{.Names}} {{.State}}",
-    ]);
-    assert!(
-        listed.status.success() && listed.stderr.is_empty(),
-        "{what}: {}",
-        text(&listed.stderr)
-    );
-    let mut ids = BTreeSet::new();
-    for line in text(&listed.stdout).lines() {
-        let mut words = line.split(' ').map(str::to_owned);
-        let (id, name, state) = (
-            words.next().unwrap(),
-            words.next().unwrap(),
-            words.next().unwrap(),
-        );
-        assert!(name == "web" || name == "www", "{what}: {line}");
-        let found = boxes.says(&["ps", "-a", "-q"]);
-        assert!(found.contains(&id[..12]), "{what}: {line}");
-        // 125 is a start that the kill made fail.
-        if state == "exited" {
-            let code = boxes.says(&["wait", &name]);
-            assert!(
-                ["42", "125", "137", "143"].contains(&code.as_str()),
-                "{what}: exit code {code}"
-            );
-        }
-        let record = fs::read(boxes.rig.path("store/sandboxes").join(&id).join("exit"));
-        if state == "dead" {
-            assert_ne!(
-                record.map(|bytes| bytes.len()).ok(),
-                Some(4),
-                "{what}: an exit was lost"
-            );
-        }
-        ids.insert(id);
-    }
-    let directories: BTreeSet<String> = boxes
-        .left()
-        .iter()
-        .filter(|path| path.parent().unwrap().ends_with("sandboxes"))
-        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
-        .collect();
-    assert_eq!(directories, ids, "{what}: directories and what ps lists");
-    for id in &ids {
-        boxes.says(&["rm", "-f", id]);
-    }
-    assert!(boxes.left().is_empty(), "{what}: {:?}", boxes.left());
-    let mark = boxes.rig.mark();
-    // A killed process is gone when the kernel gets to it.
-    let end = Instant::now() + Duration::from_mins(1);
-    while !processes_with(&mark).is_empty() {
-        assert!(Instant::now() < end, "{what}: {:?}", processes_with(&mark));
-        std::thread::yield_now();
-    }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(&mark), "{what}: a mount is left");
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::rig::{assert_code, describe, text};
 use crate::sandbox::Sandboxes;
 
@@ -133,4 +135,29 @@ fn a_log_that_nobody_waits_for_is_complete_where_there_is_room_and_says_what_it_
     boxes.says(&["start", "app"]);
     boxes.says(&["wait", "app"]);
     assert_eq!(boxes.says(&["logs", "app"]).lines().count(), 20);
+}
+
+#[test]
+fn a_monitor_killed_in_a_flood_leaves_what_was_written_without_a_gap() {
+    let boxes = Sandboxes::new();
+    let count = "i=0; while :; do echo $i; i=$((i+1)); done";
+    let id = boxes.detached(&["--name", "flood", "--log-opt", "max-size=1g"], count);
+    let lines = || text(&boxes.palisade(&["logs", "flood"]).stdout);
+    while lines().len() < 200_000 {}
+    let before = lines();
+    kill(boxes.process(&id, "monitor"), Signal::SIGKILL).unwrap();
+    // Its lock is free and PID 1 on its way to its end: nothing writes any more.
+    while boxes.states() != ["flood dead"] {}
+    let after = lines();
+    // What was in the log stays, and what came before the kill is there up to some byte.
+    let shown = before.rfind('\n').unwrap();
+    assert!(after.starts_with(&before[..=shown]));
+    let (whole, _) = after.rsplit_once('\n').unwrap();
+    for (expected, line) in whole.lines().enumerate() {
+        assert_eq!(line, expected.to_string());
+    }
+    // The next run goes on behind it.
+    boxes.says(&["start", "flood"]);
+    while !lines()[whole.len()..].contains("0\n1\n2\n") {}
+    boxes.says(&["rm", "-f", "flood"]);
 }

@@ -23,22 +23,33 @@ use super::unified::CALLER;
 /// # Errors
 /// What the kernel says about reading where the hierarchies are. What cannot be removed is left.
 pub fn remove_abandoned() -> Result<usize, Error> {
-    // Between the making of a cgroup and its being held lies less than this.
-    remove_older_than(Duration::from_secs(10))
+    remove_abandoned_but(|_| false)
 }
 
-pub(super) fn remove_older_than(age: Duration) -> Result<usize, Error> {
+/// The same without a look at the cgroups of sandboxes whose ids are known to be watched: of hundreds they cost the most.
+///
+/// # Errors
+/// As for [`remove_abandoned`].
+pub fn remove_abandoned_but(watched: impl Fn(&str) -> bool) -> Result<usize, Error> {
+    // Between the making of a cgroup and its being held lies less than this.
+    remove_older_than(Duration::from_secs(10), &watched)
+}
+
+pub(super) fn remove_older_than(
+    age: Duration,
+    watched: &dyn Fn(&str) -> bool,
+) -> Result<usize, Error> {
     let host = Host::find()?;
     let v1 = host.v1.iter().map(|(_, hierarchy)| hierarchy);
     Ok(host
         .unified
         .iter()
         .chain(v1)
-        .map(|hierarchy| sweep(hierarchy, age))
+        .map(|hierarchy| sweep(hierarchy, age, watched))
         .sum())
 }
 
-fn sweep(hierarchy: &Hierarchy, age: Duration) -> usize {
+fn sweep(hierarchy: &Hierarchy, age: Duration, watched: &dyn Fn(&str) -> bool) -> usize {
     let own = hierarchy
         .own
         .as_deref()
@@ -54,8 +65,10 @@ fn sweep(hierarchy: &Hierarchy, age: Duration) -> usize {
     for directory in [Some(hierarchy.root.as_path()), base].into_iter().flatten() {
         for path in entries(directory) {
             let name = path.file_name().and_then(|name| name.to_str());
-            let ours = name.is_some_and(|name| name.starts_with("palisade-") && name != CALLER);
-            if !ours {
+            let id = name
+                .filter(|name| *name != CALLER)
+                .and_then(|name| name.strip_prefix("palisade-"));
+            if id.is_none_or(watched) {
                 continue;
             }
             let made = path.metadata().and_then(|metadata| metadata.modified());

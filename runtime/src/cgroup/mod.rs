@@ -38,7 +38,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
-pub use abandoned::remove_abandoned;
+pub use abandoned::{remove_abandoned, remove_abandoned_but};
 pub use error::{Error, Obstacle};
 pub use fallback::{Rlimit, fallback_rlimits};
 pub use host::layout;

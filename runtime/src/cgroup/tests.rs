@@ -457,7 +457,7 @@ fn what_a_killed_palisade_left_is_removed_and_what_is_used_is_not() {
     drop(left);
     let exist = |paths: &[PathBuf]| paths.iter().filter(|path| path.exists()).count();
 
-    abandoned::remove_older_than(std::time::Duration::ZERO).unwrap();
+    abandoned::remove_older_than(std::time::Duration::ZERO, &|_| false).unwrap();
     assert_eq!(exist(&left_paths), left_paths.len(), "it has a process");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -470,7 +470,7 @@ fn what_a_killed_palisade_left_is_removed_and_what_is_used_is_not() {
     // A process that was waited for may still be on its way out of the cgroup.
     let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while exist(&left_paths) > 0 && std::time::Instant::now() < patience {
-        abandoned::remove_older_than(std::time::Duration::ZERO).unwrap();
+        abandoned::remove_older_than(std::time::Duration::ZERO, &|_| false).unwrap();
         std::thread::yield_now();
     }
     assert_eq!(exist(&left_paths), 0, "it is abandoned");

@@ -3,7 +3,7 @@
 //! A record is a header of [`HEADER`] bytes and then what the command wrote: a little-endian length (4 bytes), the stream
 //! (1 byte), three bytes that mark a header, and the time in nanoseconds since 1970 (8 bytes). One record holds whatever
 //! one read returned, so it costs nothing to keep up with a fast writer. A record that a crash cut short is the last of
-//! its file, and readers leave it out.
+//! its file; what there is of it is shown once nobody writes any more.
 //!
 //! A full file is followed by the next number, and the oldest goes: no file is ever renamed, so a reader that follows
 //! loses nothing to a rotation.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -40,6 +41,14 @@ impl Log {
         match self {
             Self::Blocking(writer) => writer.add(stream, bytes),
             Self::NonBlocking(queue) => queue.add(stream, bytes),
+        }
+    }
+
+    /// Moves what waits in a pipe into the log ([`Writer::take`]); none where it has to be read and added.
+    pub fn take(&mut self, stream: Stream, pipe: BorrowedFd<'_>, most: usize) -> Option<usize> {
+        match self {
+            Self::Blocking(writer) => writer.take(stream, pipe, most),
+            Self::NonBlocking(_) => None,
         }
     }
 

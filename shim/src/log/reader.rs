@@ -108,6 +108,28 @@ impl Reader {
         Ok(last)
     }
 
+    /// What there is of a last record that a crash cut short, as lines: for a log that nobody writes any more.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn cut(&mut self) -> io::Result<()> {
+        let Some((_, file)) = &mut self.file else {
+            return Ok(());
+        };
+        file.seek(SeekFrom::Start(self.at))?;
+        let mut bytes = [0; HEADER];
+        if !read_whole(file, &mut bytes)? {
+            return Ok(());
+        }
+        if let Some(header) = Header::from_bytes(bytes) {
+            self.record.clear();
+            file.take(header.length as u64)
+                .read_to_end(&mut self.record)?;
+            self.take(header);
+        }
+        Ok(())
+    }
+
     /// Whether everything up to `until` was read.
     pub fn is_over(&self) -> bool {
         self.over && self.lines.is_empty()
@@ -223,7 +245,7 @@ mod tests {
     use std::fs::{self, File};
     use std::time::SystemTime;
 
-    use super::{Reader, Wanted};
+    use super::{HEADER, Reader, Wanted};
     use crate::log::{Stream, Writer, size};
     use crate::state::LogOptions;
 
@@ -252,6 +274,20 @@ mod tests {
             let mut expected = vec![(Stream::Out, "one\n".to_owned())];
             expected.truncate(usize::from(cut as u64 >= one));
             assert_eq!(read(), expected, "cut at {cut}");
+            // What there is of the record that was cut is kept, too.
+            let (text, stream, at) = if cut as u64 >= one {
+                ("two\n", Stream::Err, usize::try_from(one).unwrap())
+            } else {
+                ("one\n", Stream::Out, 0)
+            };
+            if cut > at + HEADER {
+                expected.push((stream, text[..cut - at - HEADER].to_owned()));
+            }
+            let mut reader = Reader::open(&directory, Wanted::default(), false).unwrap();
+            let mut last = all(&mut reader);
+            reader.cut().unwrap();
+            last.extend(all(&mut reader));
+            assert_eq!(last, expected, "cut at {cut}, read to its end");
             let mut writer = Writer::open(&directory, LogOptions::default()).unwrap();
             writer.add(Stream::Out, b"more\n");
             expected.push((Stream::Out, "more\n".to_owned()));

@@ -2,12 +2,15 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::pipe::{SpliceFlags, splice};
+
 use super::numbers;
-use super::record::{HEADER, Header, Stream};
+use super::record::{HEADER, Header, LONGEST, Stream};
 use crate::state::LogOptions;
 
 /// A log that is being written.
@@ -23,7 +26,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens a sandbox's log to add to it. What a crash cut off at its end goes.
+    /// Opens a sandbox's log to add to it. Of a record that a crash cut short, what there is of it stays.
     ///
     /// # Errors
     /// It cannot be made or opened.
@@ -35,6 +38,7 @@ impl Writer {
         let number = numbers(directory)?.last().copied().unwrap_or(1);
         let mut file = open(directory, number)?;
         let size = whole(&mut file)?;
+        let size = size + keep_cut(&file, size)?;
         file.set_len(size)?;
         file.seek(SeekFrom::Start(size))?;
         Ok(Self {
@@ -65,6 +69,65 @@ impl Writer {
         }
     }
 
+    /// Moves up to `most` bytes that wait in a pipe into the log, as one record, without their passing through this process:
+    /// half the copies (splice(2)), and what a kill at any moment leaves is either in the file or still in the pipe.
+    /// None where the caller has to read them: a source that is no pipe, a disk that is full.
+    ///
+    /// `most` must not be more than the pipe holds now.
+    pub fn take(&mut self, stream: Stream, pipe: BorrowedFd<'_>, most: usize) -> Option<usize> {
+        let room = usize::try_from(self.options.max_size).unwrap_or(usize::MAX);
+        let length = most.min(LONGEST).min(room.saturating_sub(HEADER));
+        if length == 0 || self.lost > 0 {
+            return None;
+        }
+        self.make_room(length).ok()?;
+        let header = Header {
+            length,
+            stream,
+            time: SystemTime::now(),
+        };
+        let mut moved = 0;
+        if self.file.write_all(&header.to_bytes()).is_ok() {
+            while moved < length {
+                let flags = SpliceFlags::NONBLOCK;
+                match splice(pipe, None, &self.file, None, length - moved, flags) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => moved += count,
+                }
+            }
+        }
+        if moved < length
+            && self
+                .mend(Header {
+                    length: moved,
+                    ..header
+                })
+                .is_err()
+        {
+            // Only a disk that fails: the next to open the log cuts off what is not whole.
+            return (moved > 0).then_some(moved);
+        }
+        if moved == 0 {
+            return None;
+        }
+        self.size += (HEADER + moved) as u64;
+        Some(moved)
+    }
+
+    /// A record that became shorter than its header says: it gets the header it should have, or goes.
+    fn mend(&mut self, header: Header) -> io::Result<()> {
+        let end = if header.length == 0 {
+            self.size
+        } else {
+            self.file.write_all_at(&header.to_bytes(), self.size)?;
+            self.size + (HEADER + header.length) as u64
+        };
+        self.file.set_len(end)?;
+        self.file.seek(SeekFrom::Start(end))?;
+        Ok(())
+    }
+
     /// Says in the log that so many bytes never came here.
     pub fn lose(&mut self, bytes: u64) {
         if self
@@ -84,9 +147,7 @@ impl Writer {
 
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         let whole = count(bytes) + HEADER as u64;
-        if self.size > 0 && self.size + whole > self.options.max_size {
-            self.rotate()?;
-        }
+        self.make_room(bytes.len())?;
         let header = Header {
             length: bytes.len(),
             stream,
@@ -102,6 +163,14 @@ impl Writer {
             self.size += whole;
         }
         written
+    }
+
+    /// Begins the next file where a record of this length has no room in this one.
+    fn make_room(&mut self, length: usize) -> io::Result<()> {
+        if self.size > 0 && self.size + (HEADER + length) as u64 > self.options.max_size {
+            self.rotate()?;
+        }
+        Ok(())
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -166,5 +235,101 @@ fn whole(file: &mut File) -> io::Result<u64> {
         }
         reader.seek_relative(i64::try_from(bytes).unwrap_or(i64::MAX))?;
         at = end;
+    }
+}
+
+/// Makes a whole record of one at `at` that a crash cut short; its size, 0 where there is nothing of it to keep.
+fn keep_cut(file: &File, at: u64) -> io::Result<u64> {
+    let left = file.metadata()?.len().saturating_sub(at);
+    let mut header = [0; HEADER];
+    if left <= HEADER as u64 {
+        return Ok(0);
+    }
+    file.read_exact_at(&mut header, at)?;
+    let length = usize::try_from(left).unwrap_or(usize::MAX) - HEADER;
+    match Header::from_bytes(header) {
+        Some(header) if length < header.length => {
+            file.write_all_at(&Header { length, ..header }.to_bytes(), at)?;
+            Ok(left)
+        }
+        _ => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Write, pipe};
+    use std::os::fd::AsFd;
+
+    use super::Writer;
+    use crate::log::{Reader, Stream, Wanted, size};
+    use crate::state::LogOptions;
+
+    fn read(place: &std::path::Path) -> Vec<u8> {
+        let mut reader = Reader::open(place, Wanted::default(), false).unwrap();
+        let lines = std::iter::from_fn(|| reader.line().unwrap());
+        lines.flat_map(|line| line.bytes).collect()
+    }
+
+    #[test]
+    fn what_waits_in_a_pipe_is_moved_in_order_beside_what_was_read() {
+        let place = tempfile::tempdir().unwrap();
+        let mut writer = Writer::open(place.path(), LogOptions::default()).unwrap();
+        let (out, mut theirs) = pipe().unwrap();
+        theirs.write_all(b"one\ntwo\n").unwrap();
+        assert_eq!(writer.take(Stream::Out, out.as_fd(), 4), Some(4));
+        writer.add(Stream::Out, b"between\n");
+        assert_eq!(writer.take(Stream::Out, out.as_fd(), 4), Some(4));
+        assert_eq!(read(place.path()), b"one\nbetween\ntwo\n");
+    }
+
+    #[test]
+    fn a_pipe_that_holds_less_than_was_promised_leaves_a_record_of_what_it_held() {
+        let place = tempfile::tempdir().unwrap();
+        let mut writer = Writer::open(place.path(), LogOptions::default()).unwrap();
+        let (out, mut theirs) = pipe().unwrap();
+        theirs.write_all(b"short\n").unwrap();
+        assert_eq!(writer.take(Stream::Out, out.as_fd(), 100), Some(6));
+        assert_eq!(writer.take(Stream::Out, out.as_fd(), 100), None);
+        writer.add(Stream::Out, b"more\n");
+        assert_eq!(read(place.path()), b"short\nmore\n");
+    }
+
+    #[test]
+    fn a_log_that_takes_from_a_pipe_keeps_within_its_space() {
+        let place = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            max_size: 1000,
+            max_file: 2,
+            ..LogOptions::default()
+        };
+        let mut writer = Writer::open(place.path(), options).unwrap();
+        let (out, mut theirs) = pipe().unwrap();
+        for _ in 0..50 {
+            theirs.write_all(&[b'a'; 3000]).unwrap();
+            let mut left = 3000;
+            while left > 0 {
+                left -= writer.take(Stream::Out, out.as_fd(), left).unwrap();
+                assert!(size(place.path()).unwrap() <= 2000);
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_no_pipe_and_a_disk_that_is_full_are_left_to_the_caller() {
+        let place = tempfile::tempdir().unwrap();
+        let mut writer = Writer::open(place.path(), LogOptions::default()).unwrap();
+        let directory = std::fs::File::open("/").unwrap();
+        assert_eq!(writer.take(Stream::Out, directory.as_fd(), 4), None);
+        let file = std::mem::replace(
+            &mut writer.file,
+            std::fs::File::create("/dev/full").unwrap(),
+        );
+        let (out, mut theirs) = pipe().unwrap();
+        theirs.write_all(b"kept").unwrap();
+        assert_eq!(writer.take(Stream::Out, out.as_fd(), 4), None);
+        writer.file = file;
+        assert_eq!(writer.take(Stream::Out, out.as_fd(), 4), Some(4));
+        assert_eq!(read(place.path()), b"kept");
     }
 }

@@ -30,11 +30,14 @@ const CLIENTS: usize = 64;
 /// As much as a pipe holds.
 const BUFFER: usize = 64 * 1024;
 
+/// What comes from each source.
+const STREAMS: [Stream; 2] = [Stream::Out, Stream::Err];
+
 /// What a supervisor attends to for one sandbox that has a record.
 #[derive(Debug)]
 pub struct Desk {
     pub(super) registry: Registry,
-    pub(super) known: Known,
+    pub(crate) known: Known,
     pub(super) lock: Lock,
     pub(super) ready: Option<Ready>,
     listener: OwnedFd,
@@ -402,6 +405,16 @@ impl Desk {
         let Some(source) = &self.sources[index] else {
             return false;
         };
+        // What is measured has to be seen; of the rest nothing needs to pass through here.
+        if self.meters[index].is_none()
+            && !self.known.config.tty
+            && let Some(log) = &mut self.log
+            && let Ok(waiting @ 1..) = rustix::io::ioctl_fionread(source)
+            && let most = usize::try_from(waiting).unwrap_or(BUFFER)
+            && let Some(_) = log.take(STREAMS[index], source.as_fd(), most)
+        {
+            return true;
+        }
         if self.buffer.is_empty() {
             self.buffer.resize(BUFFER, 0);
         }
@@ -424,8 +437,7 @@ impl Desk {
                     None => &self.buffer[..count],
                 };
                 if let Some(log) = &mut self.log {
-                    let stream = [Stream::Out, Stream::Err][index];
-                    log.add(stream, bytes);
+                    log.add(STREAMS[index], bytes);
                 }
                 true
             }

@@ -25,9 +25,10 @@ mod follow;
 mod lock;
 mod names;
 mod status;
+mod survey;
 
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -43,6 +44,7 @@ pub use events::{Event, Events};
 pub use follow::Follower;
 pub use lock::Lock;
 pub use status::{Check, Exited, Healthiness, State, Status, Verdict};
+pub use survey::Listing;
 
 use crate::outcome;
 use crate::{Error, cleanup};
@@ -77,15 +79,6 @@ pub struct Known {
     pub config: Config,
     /// What it is doing.
     pub state: State,
-}
-
-/// Every sandbox, the newest first, and why some could not be read.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// Those that could be read.
-    pub sandboxes: Vec<Known>,
-    /// What was wrong with the others.
-    pub problems: Vec<Error>,
 }
 
 impl Registry {
@@ -203,39 +196,6 @@ impl Registry {
         found.ok_or_else(missing)
     }
 
-    /// Every sandbox, the newest first. Those that go with their end (`--rm`) and whose monitor was killed are removed.
-    ///
-    /// # Errors
-    /// The directory of the sandboxes cannot be read.
-    pub fn list(&self) -> Result<Listing, Error> {
-        let mut listing = Listing::default();
-        for id in self.ids()? {
-            match self.entry(&id).known() {
-                Ok(Some(known)) if known.is_over() => {
-                    // Whoever is faster removes it.
-                    if let Err(error) = self.remove_dead(&known) {
-                        listing.problems.push(error);
-                    }
-                }
-                Ok(Some(known)) => listing.sandboxes.push(known),
-                // Gone meanwhile, or the writable layer of a run that nobody registered.
-                Ok(None) => {}
-                Err(error) => listing.problems.push(error),
-            }
-        }
-        listing
-            .sandboxes
-            .sort_by_key(|known| std::cmp::Reverse(known.config.created));
-        Ok(listing)
-    }
-
-    fn remove_dead(&self, known: &Known) -> Result<(), Error> {
-        match known.entry.lock()? {
-            Some(lock) => self.remove(&known.entry, &lock),
-            None => Ok(()),
-        }
-    }
-
     /// Removes a sandbox whose lock the caller has: its name is free and it is nowhere listed when this returns.
     ///
     /// # Errors
@@ -258,69 +218,6 @@ impl Registry {
         })?;
         drop(held);
         Ok(())
-    }
-
-    /// Removes what killed commands left: directories, names, control groups. It looks at every sandbox, so it is for
-    /// commands that look around and not for a start.
-    ///
-    /// # Errors
-    /// What could not be removed.
-    pub fn sweep(&self) -> Result<(), Error> {
-        self.sweep_directories()?;
-        self.sweep_names()?;
-        // What cannot be removed or is not old enough is the next one's.
-        let _ = palisade_runtime::cgroup::remove_abandoned();
-        Ok(())
-    }
-
-    /// Removes half-made and half-removed directories.
-    ///
-    /// # Errors
-    /// What could not be removed.
-    pub fn sweep_directories(&self) -> Result<(), Error> {
-        let parent = self.sandboxes();
-        let Ok(looking) = flock(&parent, FlockArg::LockExclusiveNonblock) else {
-            // There is none yet, or somebody makes one just now: another time.
-            return Ok(());
-        };
-        let mut left = Vec::new();
-        for entry in parent.read_dir().map_err(failed("read", &parent))? {
-            let path = entry.map_err(failed("read", &parent))?.path();
-            let passing = path
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(PASSING.as_bytes()));
-            if passing && let Ok(lock) = flock(&path, FlockArg::LockExclusiveNonblock) {
-                left.push((path, lock));
-            }
-        }
-        drop(looking);
-        for (path, _lock) in left {
-            cleanup::remove(&path).map_err(|errno| Error::Cleanup {
-                path: path.clone(),
-                source: errno.into(),
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The ids of the directories there are; some may be no sandbox's.
-    fn ids(&self) -> Result<Vec<String>, Error> {
-        let parent = self.sandboxes();
-        let entries = match parent.read_dir() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(failed("read", &parent))?,
-        };
-        let mut ids = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(failed("read", &parent))?.file_name();
-            if let Ok(id) = name.into_string()
-                && id.len() == ID_DIGITS
-                && !id.contains('-')
-            {
-                ids.push(id);
-            }
-        }
-        Ok(ids)
     }
 
     fn entry(&self, id: &str) -> Entry {
@@ -392,11 +289,17 @@ impl Entry {
     }
 
     /// The wait status that PID 1 wrote, where it got to.
+    pub(crate) fn recorded_exit(&self) -> Option<Exit> {
+        let bytes = fs::read(self.directory.join("exit")).ok()?;
+        let status = i32::from_ne_bytes(bytes.try_into().ok()?);
+        Some(Exit::from_wait_status(status))
+    }
+
+    /// The same as a state has it.
     fn last_exit(&self) -> Option<Exited> {
+        let exit = self.recorded_exit()?;
         let path = self.directory.join("exit");
-        let bytes: [u8; 4] = fs::read(&path).ok()?.try_into().ok()?;
         let finished = path.metadata().and_then(|file| file.modified());
-        let exit = Exit::from_wait_status(i32::from_ne_bytes(bytes));
         let (code, reason, _) = outcome::classify(exit, &outcome::Circumstances::default());
         Some(Exited {
             code,
@@ -522,7 +425,7 @@ impl Entry {
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let path = self.directory.join(name);
-        let bytes = match fs::read(&path) {
+        let bytes = match contents(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(failed("read", &path))?,
         };
@@ -604,6 +507,19 @@ fn open_lock(directory: &Path, create: bool) -> Result<File, Error> {
             },
             _ => failed("open", &path)(error),
         })
+}
+
+/// All of a file. One read is enough for most: of a regular file a short one is the last (read(2)). That is two calls less a
+/// file than to ask for its size and read to its end, and a list reads two files a sandbox.
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut bytes = vec![0; 4096];
+    let count = file.read(&mut bytes)?;
+    bytes.truncate(count);
+    if count == 4096 {
+        file.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 /// Writes a document so that a reader sees the old or the new one, whole.

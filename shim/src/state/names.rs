@@ -1,7 +1,7 @@
 //! Names: a symbolic link each, whose target is the sandbox's id. Making one claims the name; a link whose sandbox is gone
 //! or has another name is left over from a crash, and whoever wants the name replaces it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -105,6 +105,17 @@ impl Registry {
             Some(holder) if holder == id => self.unlink(name),
             _ => Ok(()),
         }
+    }
+
+    /// Whether there is a name that is none of these.
+    pub(super) fn has_names_beside(&self, held: &BTreeSet<&str>) -> bool {
+        let Ok(entries) = self.names().read_dir() else {
+            return false;
+        };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        names
+            .into_iter()
+            .any(|name| !name.to_str().is_some_and(|name| held.contains(name)))
     }
 
     /// Removes names whose sandbox never came to be, is gone, or has another one.

@@ -502,8 +502,11 @@ impl Supervisor<'_> {
         // The last of it may have been too much.
         let late = self.wrote_too_much().then_some(Limit::Output);
         let stopped_by = self.stopped_by.or(late);
-        // PID 1 always says how the command ended, unless it was itself killed, and the command with it.
-        let exit = self.exit.unwrap_or(Exit::Signal(libc::SIGKILL));
+        // PID 1 always says how the command ended, unless it was itself killed: before that, and the command with it, or after
+        // it wrote down how that was.
+        let recorded = || self.desk.as_ref()?.known.entry.recorded_exit();
+        let exit = self.exit.or_else(recorded);
+        let exit = exit.unwrap_or(Exit::Signal(libc::SIGKILL));
         let interrupted = self
             .delivered
             .iter()
