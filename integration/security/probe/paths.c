@@ -60,6 +60,13 @@ static enum verdict tells_addresses(const struct probe *p) {
     return CLOSED;
 }
 
+// The list of a cgroup names a process outside of the reader's PID namespace as 0.
+static enum verdict lists_outer_processes(const struct probe *p) {
+    char text[4096];
+    ssize_t length = slurp(p->path, text, sizeof text);
+    return length < 0 ? missing() : VERDICT(!strncmp(text, "0\n", 2) || strstr(text, "\n0\n"));
+}
+
 static enum verdict opens_for_writing(const struct probe *p) {
     int fd = open(p->path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
     return fd >= 0 ? OPEN : missing();
@@ -275,7 +282,8 @@ const struct probe path_probes[] = {
     LIST("sys-security", MEDIUM, ABSENT, 0, "/sys/kernel/security", "what protects the host"),
     LIST("sys-bpf", MEDIUM, ABSENT, 0, "/sys/fs/bpf", "the host's programs in the kernel"),
     LIST("sys-powercap", MEDIUM, ABSENT, 0, "/sys/devices/virtual/powercap", "power measured finely enough to read keys (PLATYPUS)"),
-    READ("sys-cgroup-procs", LOW, ABSENT, 0, "/sys/fs/cgroup/memory/cgroup.procs", "processes of the host"),
+    {.name = "sys-cgroup-procs", .severity = LOW, .wall = ABSENT, .path = "/sys/fs/cgroup/memory/cgroup.procs",
+     .ask = lists_outer_processes, .reason = "processes of the host"},
     WRITE("write-uevent-helper", HIGH, ABSENT, "/sys/kernel/uevent_helper", "a program of one's choice, run by the host as root"),
     WRITE("write-release-agent", HIGH, ABSENT, "/sys/fs/cgroup/memory/release_agent", "a program of one's choice, run by the host as root (CVE-2022-0492)"),
     WRITE("write-cgroup-procs", HIGH, ABSENT, "/sys/fs/cgroup/memory/cgroup.procs", "leaving the limits"),
