@@ -1,15 +1,17 @@
 //! `palisade attach`, and `start -a`.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::ArgMatches;
+use palisade_shim::Error;
 use palisade_shim::log::{Reader, Wanted};
-use palisade_shim::monitor::{Attachment, LEAVE, Left};
-use palisade_shim::state::Entry;
+use palisade_shim::monitor::{Attachment, Client, LEAVE, Left};
+use palisade_shim::state::{Entry, Hold};
 
 use crate::failure::{Failure, reason};
 use crate::request;
-use crate::sandboxes::{connect, failure, registry};
+use crate::sandboxes::{failure, registry};
 
 /// Shows a running sandbox's output, and passes on keys and signals, until it ends.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
@@ -39,6 +41,20 @@ pub fn keys(matches: &ArgMatches) -> Result<Vec<u8>, Failure> {
     Ok(keys.flatten().unwrap_or_else(|| LEAVE.to_vec()))
 }
 
+/// A connection to the monitor of a sandbox that was started; none where it has ended. One that is kept from removing itself
+/// has a monitor that nobody can ask any more.
+fn monitor_of(entry: &Entry) -> Result<Option<Client>, Error> {
+    loop {
+        if let Some(client) = Client::connect(entry)? {
+            return Ok(Some(client));
+        }
+        if !entry.state()?.status.is_live() {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Attaches to a sandbox that `start` brings up, so that nothing it writes is missed.
 pub fn around(
     entry: &Entry,
@@ -57,7 +73,7 @@ pub fn around(
     };
     let log = Reader::open(&directory, Wanted::default(), true).map_err(unreadable)?;
     // Until its exit code is known, even if it removes itself.
-    let _held = entry.hold().map_err(|error| failure(&error))?;
+    let held = entry.hold().map_err(|error| failure(&error))?;
     start()?;
     let known = entry.look().map_err(|error| failure(&error))?;
     if !directory.exists() {
@@ -67,9 +83,10 @@ pub fn around(
         )
         .with_code(1));
     }
-    let Some(client) = connect(entry).map_err(|error| failure(&error))? else {
+    let Some(client) = monitor_of(entry).map_err(|error| failure(&error))? else {
         // It has ended already: what it wrote is in its log.
-        return crate::logs::copy(log, false).map(|()| known.exit_code());
+        crate::logs::copy(log, false)?;
+        return ended(entry, held);
     };
     let input = input && known.config.interactive;
     let attachment = Attachment {
@@ -80,11 +97,16 @@ pub fn around(
         leave,
     };
     match attachment.run().map_err(|error| failure(&error))? {
-        Left::Ended(Some(code)) => Ok(code),
-        Left::Ended(None) => {
-            let known = entry.look().map_err(|error| failure(&error))?;
-            Ok(known.exit_code())
-        }
+        Left::Ended(_) => ended(entry, held),
         Left::Detached => Ok(0),
     }
+}
+
+/// The exit code of one that has ended. One that removes itself is gone when this returns.
+fn ended(entry: &Entry, held: Hold) -> Result<u8, Failure> {
+    let known = entry.look().map_err(|error| failure(&error))?;
+    if known.config.auto_remove {
+        held.let_go();
+    }
+    Ok(known.exit_code())
 }

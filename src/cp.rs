@@ -1,17 +1,19 @@
-//! `palisade cp`: files between a running sandbox and the host.
+//! `palisade cp`: files between a sandbox and the host. One that does not run is set up for that moment, without its command.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use palisade_runtime::archive::{ArchiveError, Target, Unpacking, Where, pack, unpack};
-use palisade_runtime::{Copied, JoinCommand, Service};
+use palisade_runtime::{Copied, JoinCommand, Root, Service, Upper};
 use palisade_shim::Error;
 use palisade_shim::joined::Transfer;
 use palisade_shim::state::Entry;
+use palisade_shim::still::Still;
 
 use crate::exec::hand_in;
 use crate::failure::Failure;
@@ -186,10 +188,78 @@ fn receive(
         service: Some(Service::Pack { follow }),
         ..JoinCommand::default()
     };
-    let (transfer, stream) = Transfer::begin(&command, |connection| hand_in(entry, &connection))
-        .map_err(|error| failure(&error))?;
+    let still = stand(entry)?;
+    let (transfer, stream) = Transfer::begin(&command, |connection| {
+        join(still.as_ref(), entry, &connection)
+    })
+    .map_err(|error| failure(&error))?;
     let result = read(BufReader::with_capacity(BUFFER, stream));
-    end(transfer, result)
+    end(transfer, still, result)
+}
+
+/// The sandbox as it stands, where it does not run.
+fn stand(entry: &Entry) -> Result<Option<Still>, Failure> {
+    Still::stand(entry).map_err(|error| {
+        let failure = failure(&error);
+        wrong(
+            &format!(
+                "cannot set up {} to copy: {}",
+                entry.short(),
+                failure.message()
+            ),
+            &error.advice().unwrap_or_default(),
+        )
+    })
+}
+
+fn join(still: Option<&Still>, entry: &Entry, connection: &OwnedFd) -> Result<(), Error> {
+    match still {
+        Some(still) => still.admit(connection),
+        None => hand_in(entry, connection),
+    }
+}
+
+/// Whether what is written at `path` is still there at the next start: not in memory.
+fn keeps(entry: &Entry, path: &Path) -> Result<bool, Failure> {
+    let plan = entry.plan().map_err(|error| failure(&error))?;
+    let mounts = plan.spec.mounts().iter().flatten();
+    let place = mounts
+        .filter(|mount| path.starts_with(mount.destination()))
+        .max_by_key(|mount| mount.destination().components().count());
+    let on_disk = matches!(
+        &plan.root,
+        Root::Overlay {
+            upper: Upper::Directory(_),
+            ..
+        }
+    );
+    Ok(match place {
+        None => on_disk,
+        Some(mount) => match mount.typ().as_deref() {
+            Some("bind") => true,
+            // What the image has something at stays part of the writable layer.
+            Some("tmpfs") if on_disk => {
+                let options = mount.options().iter().flatten();
+                let inside = mount
+                    .destination()
+                    .strip_prefix("/")
+                    .unwrap_or(mount.destination());
+                options.into_iter().any(|option| option == "tmpcopyup")
+                    && layers(&plan.root).iter().any(|layer| {
+                        let mut there = fs::read_dir(layer.join(inside)).into_iter().flatten();
+                        there.next().is_some()
+                    })
+            }
+            _ => false,
+        },
+    })
+}
+
+fn layers(root: &Root) -> &[PathBuf] {
+    match root {
+        Root::Overlay { lower, .. } => lower,
+        _ => &[],
+    }
 }
 
 /// Has the sandbox unpack at `path` what is written.
@@ -205,17 +275,40 @@ fn send(
         service: Some(service),
         ..JoinCommand::default()
     };
-    let (transfer, mut stream) =
-        Transfer::begin(&command, |connection| hand_in(entry, &connection))
+    let still = stand(entry)?;
+    if still.is_some() && !keeps(entry, path)? {
+        still
+            .map_or(Ok(()), Still::end)
             .map_err(|error| failure(&error))?;
+        return Err(wrong(
+            &format!(
+                "{} of a sandbox that does not run is memory, and what is written there would be lost",
+                path.display()
+            ),
+            &format!(
+                "palisade start {} first; a path in a volume or in a mounted directory; or a sandbox of run --read-only=false",
+                entry.short()
+            ),
+        ));
+    }
+    let (transfer, mut stream) = Transfer::begin(&command, |connection| {
+        join(still.as_ref(), entry, &connection)
+    })
+    .map_err(|error| failure(&error))?;
     let result = write(&mut stream);
     drop(stream);
-    end(transfer, result)
+    end(transfer, still, result)
 }
 
 /// What the sandbox's side says is the cause, where both failed: a stream breaks on both.
-fn end(transfer: Transfer, here: Result<(), ArchiveError>) -> Result<(), Failure> {
-    match (transfer.finish(), here) {
+fn end(
+    transfer: Transfer,
+    still: Option<Still>,
+    here: Result<(), ArchiveError>,
+) -> Result<(), Failure> {
+    let there = transfer.finish();
+    let put_away = still.map_or(Ok(()), Still::end);
+    match (there.and(put_away), here) {
         (
             Err(Error::Runtime(error)),
             Ok(()) | Err(ArchiveError::Sink(_) | ArchiveError::Stream(_)),

@@ -34,7 +34,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         return print(&dry_run::text(&ready.resolved)?).map(|()| 0);
     }
     if !request.quiet {
-        tell("note", &ready.resolved.notes);
+        tell("note", &ready.notes());
     }
     let cidfile = Cidfile::write(request.cidfile.as_deref(), &ready.resolved.plan.id)?;
     let (known, _lock) = register(&request, &ready)?;

@@ -11,6 +11,7 @@ use palisade_shim::{Error, supervise};
 use crate::attach;
 use crate::failure::Failure;
 use crate::request;
+use crate::run::tell;
 use crate::sandboxes::{self, claim, connect, each, failure, named, registry};
 
 /// `palisade start`.
@@ -186,8 +187,11 @@ pub fn remove(matches: &ArgMatches) -> Result<u8, Failure> {
     each(&named(matches), |name| {
         match registry.find(name) {
             Ok(entry) => sandboxes::remove(&registry, &entry, force, volumes)?,
-            // docker's `rm -f` is content with what is gone already.
-            Err(Error::NoSuchSandbox { .. }) if force => {}
+            // docker's `rm -f` is content with what is gone already, and says so.
+            Err(error @ Error::NoSuchSandbox { .. }) if force => {
+                tell("note", &[error.to_string()]);
+                return Ok(None);
+            }
             Err(error) => return Err(failure(&error)),
         }
         Ok(Some(name.to_owned()))

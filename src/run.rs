@@ -52,7 +52,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         return print(&dry_run::text(&ready.resolved)?).map(|()| 0);
     }
     if !request.quiet {
-        tell("note", &ready.resolved.notes);
+        tell("note", &ready.notes());
     }
     execute(&request, &ready, start, slot)
 }
@@ -84,6 +84,16 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// What the user is to know now. What is so of the image was said when it was unpacked.
+    pub fn notes(&self) -> Vec<String> {
+        let known = self.image.as_ref().filter(|image| !image.fresh);
+        let notes = self.resolved.notes.iter();
+        notes
+            .filter(|note| !known.is_some_and(|image| image.notes.contains(note)))
+            .cloned()
+            .collect()
+    }
+
     /// Makes the missing sources of `-v`, and takes the volumes: they cannot be removed as long as the result lives.
     pub fn make_sources(&self, quiet: bool) -> Result<Vec<InUse>, Failure> {
         for path in &self.resolved.create {

@@ -32,6 +32,7 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     };
     let mut text = String::from("UID        PID    PPID   PIDS  RSS      TIME     CMD\n");
     for process in below(first, &all()) {
+        let command = printable(&process.command);
         let _ = writeln!(
             text,
             "{:<10} {:<6} {:<6} {:<5} {:<8} {:<8} {}",
@@ -41,7 +42,7 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
             process.inner,
             format!("{}K", process.memory / 1024),
             clock(process.time),
-            printable(&process.command),
+            command.trim_end(),
         );
     }
     print(&text).map(|()| 0)

@@ -75,12 +75,18 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
             }
         }
     };
-    result.unwrap_or_else(|failure| {
+    result.unwrap_or_else(|failure: Failure| {
         // A closed standard error leaves the exit code to tell.
         let _ = std::io::stderr().write_all(failure.render().as_bytes());
         failure.code()
     })
 }
+
+/// docker's exit code where a verb fails.
+const EXIT_FAILED: u8 = 1;
+
+/// Verbs that docker does not have, whose exit code 1 is an answer.
+const OWN_VERBS: [&str; 6] = ["completions", "doctor", "man", "policy", "receipt", "store"];
 
 /// Parses one verb by clap and does it.
 fn matched(
@@ -90,6 +96,7 @@ fn matched(
     action: &dyn Fn(&ArgMatches) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     let name = command.get_name().to_owned();
+    let verb_name = name.clone();
     let shown = if name == "palisade" {
         name.clone()
     } else {
@@ -101,7 +108,13 @@ fn matched(
         .chain(whole.then_some(verb))
         .chain(args);
     match command.try_get_matches_from(words) {
-        Ok(matches) => action(&matches),
+        // docker's code where one of its verbs fails; 125 is for a command line that nobody understands.
+        Ok(matches) => action(&matches).map_err(|failure| match failure.code() {
+            EXIT_PALISADE if !OWN_VERBS.contains(&verb_name.as_str()) => {
+                failure.with_code(EXIT_FAILED)
+            }
+            _ => failure,
+        }),
         Err(error) if !error.use_stderr() => {
             // Help and version.
             let _ = error.print();

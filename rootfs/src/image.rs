@@ -26,6 +26,9 @@ pub struct Image {
     pub layers: Vec<Layer>,
     /// What was done otherwise than the image asked, in words for the user.
     pub notes: Vec<String>,
+    /// Whether nobody was told these notes yet: it was unpacked just now.
+    #[serde(skip)]
+    pub fresh: bool,
     /// `/etc/passwd` and `/etc/group` as the merged layers have them.
     #[serde(skip)]
     pub users: Users,

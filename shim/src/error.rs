@@ -187,7 +187,7 @@ impl Error {
                     .into(),
             ),
             Self::ReceiptLog { .. } => Some(
-                "palisade receipt verify says what is wrong with a log; begin a new one with another file"
+                "a log that you may write to, in an existing directory, made by --receipt-log alone; palisade receipt verify says what is wrong with one"
                     .into(),
             ),
             Self::ReceiptFile { .. } => Some("check the path and who may read it".into()),

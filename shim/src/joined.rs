@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{pipe2, read};
 use palisade_runtime::detach::{Side, detach, exit_now};
 use palisade_runtime::{Exit, JoinCommand, JoinEvent, Joined, Protections, Service, Stdio, Usage};
@@ -218,8 +218,11 @@ impl Watch<'_> {
         if let Side::Caller(_) = detach(&[self.joined.control(), terminal])? {
             return Ok(());
         }
-        // Whoever wants an end of this process may have it; the command ends with it then.
-        let _ = SigSet::empty().thread_set_mask();
+        // Whoever wants an end of this process may have it; the command ends with it then. What the terminal that was left says
+        // of its own end came before this process had left it, too.
+        let mut blocked = SigSet::empty();
+        blocked.add(Signal::SIGHUP);
+        let _ = blocked.thread_set_mask();
         let mut dropped = [0; 4096];
         loop {
             if let Some(terminal) = self.joined.terminal() {

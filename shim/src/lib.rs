@@ -24,6 +24,7 @@ mod sample;
 mod signals;
 pub mod state;
 mod stdio;
+pub mod still;
 pub mod supervise;
 pub mod time;
 mod watch;

@@ -212,7 +212,7 @@ pub fn copy() -> Command {
     };
     verb(
         "cp",
-        "Copy files and directories between a running sandbox and this machine",
+        "Copy files and directories between a sandbox, running or not, and this machine",
     )
     .arg(switch(
         "archive",

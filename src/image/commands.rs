@@ -209,7 +209,7 @@ fn export() -> Command {
 fn commit() -> Command {
     Command::new("commit")
         .about("Make an image of what a sandbox changed")
-        .after_help("The sandbox has its writable layer on disk (--read-only=false).")
+        .after_help("The sandbox has its writable layer on disk (--read-only=false). An image that lies elsewhere, as oci:DIR, comes into the store; a\nprepared directory (dir:PATH) and what was changed become one layer.")
         .arg(
             Arg::new("SANDBOX")
                 .required(true)

@@ -47,7 +47,8 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn is_reference(text: &str) -> bool {
+/// Whether this names an image that lies outside of the store.
+pub fn is_reference(text: &str) -> bool {
     let kinds = ["oci:", "oci-archive:", "docker-archive:"];
     kinds.iter().any(|kind| text.starts_with(kind))
 }

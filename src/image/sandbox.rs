@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use clap::ArgMatches;
 use palisade_rootfs::pack::{self, Source, What};
-use palisade_rootfs::{Descriptor, Digest, Ownership, Reference};
+use palisade_rootfs::{Descriptor, Digest, Origin, Ownership, Reference};
 use palisade_runtime::{Plan, Root, Upper};
 use palisade_shim::state::{Entry, Registry};
 use serde_json::{Map, Value, json};
@@ -67,7 +67,7 @@ pub fn commit(matches: &ArgMatches) -> Result<u8, Failure> {
         .config()
         .map_err(|error| Failure::new(error.to_string(), "palisade ps -a"))?;
     let plan = plan(&entry)?;
-    let (_, Some(upper)) = root(&plan, text)? else {
+    let (lower, Some(upper)) = root(&plan, text)? else {
         return Err(Failure::new(
             format!(
                 "sandbox {text} has no writable layer on disk: what it wrote in memory cannot be committed"
@@ -75,16 +75,27 @@ pub fn commit(matches: &ArgMatches) -> Result<u8, Failure> {
             "palisade run --read-only=false, then palisade commit",
         ));
     };
-    let base = base(
-        &place,
-        &known.image.reference,
-        known.image.digest.as_deref(),
-    )?;
-    let base = place
-        .store
-        .details(base, &place.platform)
-        .map_err(|e| failed(&e))?;
-    let mut config: Map<String, Value> = serde_json::from_slice(&base.document).unwrap_or_default();
+    // A prepared directory is no layer of an image: it becomes part of the new one.
+    let directory = known.image.reference.starts_with("dir:");
+    let base = if directory {
+        None
+    } else {
+        let (reference, digest) = (&known.image.reference, known.image.digest.as_deref());
+        let base = base(&place, reference, digest, &lower)?;
+        let details = place.store.details(base, &place.platform);
+        Some(details.map_err(|e| failed(&e))?)
+    };
+    let document = base.as_ref().map(|base| base.document.as_slice());
+    let mut config: Map<String, Value> = document
+        .and_then(|document| serde_json::from_slice(document).ok())
+        .unwrap_or_default();
+    if base.is_none() {
+        config.insert(
+            "architecture".to_owned(),
+            json!(place.platform.architecture),
+        );
+        config.insert("os".to_owned(), json!(place.platform.os));
+    }
     let now = rfc3339(SystemTime::now());
     config.insert("created".to_owned(), json!(now));
     let author = word(matches, "author");
@@ -97,7 +108,10 @@ pub fn commit(matches: &ArgMatches) -> Result<u8, Failure> {
             step[key] = json!(value);
         }
     }
-    complete_history(&mut config, base.diff_ids.len());
+    complete_history(
+        &mut config,
+        base.as_ref().map_or(0, |base| base.diff_ids.len()),
+    );
     if let Some(Value::Array(history)) = config.get_mut("history") {
         history.push(step);
     }
@@ -110,18 +124,30 @@ pub fn commit(matches: &ArgMatches) -> Result<u8, Failure> {
     }
     config.insert("config".to_owned(), Value::Object(inner));
     let owners = |uid, gid| inside(&plan, uid, gid);
-    let source = Source {
+    let kept = |uid, gid| (uid, gid);
+    let mut sources = vec![Source {
         path: upper,
         owners: &owners,
-    };
+    }];
+    let mut what = What::Changes;
+    if directory {
+        sources.splice(
+            0..0,
+            lower.into_iter().map(|path| Source {
+                path,
+                owners: &kept,
+            }),
+        );
+        what = What::Merged;
+    }
     let file = place
         .store
-        .written(|out| pack::archive(std::slice::from_ref(&source), What::Changes, out))
+        .written(|out| pack::archive(&sources, what, out))
         .and_then(|file| place.store.new_layer(file))
         .map_err(|e| failed(&e))?;
     let id = place
         .store
-        .make(Some(&base), config, &file, &names, place.ownership)
+        .make(base.as_ref(), config, &file, &names, place.ownership)
         .map_err(|e| failed(&e))?;
     print(&format!("{id}\n"))?;
     Ok(0)
@@ -160,21 +186,58 @@ fn image_layers(place: &Place, text: &str) -> Result<Vec<PathBuf>, Failure> {
         .collect())
 }
 
-/// The image a sandbox was made from, by its digest: its name may stand for another one meanwhile.
-fn base(place: &Place, reference: &str, digest: Option<&str>) -> Result<Descriptor, Failure> {
+/// The image a sandbox was made from, by its digest: its name may stand for another one meanwhile. One that lies elsewhere
+/// on this machine comes into the store, for the new image has its layers.
+fn base(
+    place: &Place,
+    named: &str,
+    digest: Option<&str>,
+    lower: &[PathBuf],
+) -> Result<Descriptor, Failure> {
+    let entry = |digest| {
+        let found = place.store.entry(&Reference::Id(digest), &place.platform);
+        found.ok()
+    };
     let digest: Option<Digest> = digest.and_then(|digest| digest.parse().ok());
-    let found = digest.and_then(|digest| {
-        place
-            .store
-            .entry(&Reference::Id(digest), &place.platform)
-            .ok()
-    });
-    found.ok_or_else(|| {
+    if let Some(found) = digest.and_then(entry) {
+        return Ok(found);
+    }
+    let missing = || {
         Failure::new(
-            format!("the sandbox's image {reference} is not in the store"),
+            format!("the sandbox's image {named} is not in the store"),
             "palisade load or palisade pull it first",
         )
-    })
+    };
+    if !super::load::is_reference(named) {
+        return Err(missing());
+    }
+    let reference = Reference::parse(named).map_err(|e| failed(&e))?;
+    let origin = Origin::Reference(&reference);
+    let loaded = place
+        .store
+        .load(origin, None, &place.platform, place.ownership)
+        .map_err(|e| failed(&e))?;
+    // Whether it is still what the sandbox runs on.
+    let same = |found: &Descriptor| {
+        let details = place.store.details(found.clone(), &place.platform);
+        let top = lower.last().and_then(|path| path.file_name());
+        let top = top.map(|name| name.to_string_lossy());
+        details.is_ok_and(|details| {
+            let last = details.diff_ids.last().map(Digest::hex);
+            last.zip(top).is_some_and(|(last, top)| top.contains(&last))
+        })
+    };
+    let changed = || {
+        Failure::new(
+            format!("{named} is no longer the image that the sandbox was made from"),
+            "palisade export, then palisade import",
+        )
+    };
+    loaded
+        .into_iter()
+        .filter_map(|image| entry(image.id))
+        .find(same)
+        .ok_or_else(changed)
 }
 
 /// Whether a layer lies where everything belongs to the caller.

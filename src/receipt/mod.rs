@@ -126,7 +126,7 @@ fn summary(receipt: &Value) -> String {
     let mut text = String::new();
     let mut say = |name: &str, value: String| {
         if !value.is_empty() {
-            let _ = writeln!(text, "{name:<12} {}", printable(&value));
+            let _ = writeln!(text, "{name:<12} {}", printable(value.trim_end()));
         }
     };
     let word = |value: &Value| match value {

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use oci_spec::runtime::Capability;
-use palisade_policies::Tier;
+use palisade_policies::{CAPABILITIES, Tier};
 
 use super::text;
 use crate::caller::Caller;
+use crate::cli::options::{distance, near_enough};
 use crate::failure::Failure;
 
 /// What was asked for beside the policy.
@@ -113,6 +114,17 @@ fn tier(typed: OsString) -> Result<Tier, Failure> {
     })
 }
 
+/// The capability whose name is nearly this, without `CAP_`.
+fn nearest(typed: &str) -> Option<&'static str> {
+    CAPABILITIES
+        .iter()
+        .map(|name| name.trim_start_matches("CAP_"))
+        .map(|name| (distance(typed, name), name))
+        .min()
+        .filter(|(distance, name)| near_enough(*distance, typed, name))
+        .map(|(_, name)| name)
+}
+
 fn capabilities(option: &str, typed: Vec<OsString>) -> Result<Capabilities, Failure> {
     let mut set = Capabilities::default();
     for typed in typed {
@@ -127,7 +139,10 @@ fn capabilities(option: &str, typed: Vec<OsString>) -> Result<Capabilities, Fail
             } else {
                 return Err(Failure::new(
                     format!("{option} {word}: there is no such capability"),
-                    format!("{option} NET_BIND_SERVICE; capabilities(7) lists them"),
+                    match nearest(bare) {
+                        Some(name) => format!("{option} {name}"),
+                        None => format!("{option} NET_BIND_SERVICE; capabilities(7) lists them"),
+                    },
                 ));
             }
         }

@@ -62,6 +62,7 @@ fn image(config: ImageConfig) -> Image {
         config_digest: None,
         layers: vec![layer("/l/bottom"), layer("/l/top")],
         notes: vec![],
+        fresh: true,
         users: Users {
             passwd: b"root:x:0:0::/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\nweb:x:10001:33::/srv/web:/bin/sh\n".to_vec(),
             group: b"root:x:0:\nnode:x:1000:\nwww:x:33:\nextra:x:44:node\n".to_vec(),

@@ -46,10 +46,10 @@ fn tail_since_and_until_choose_lines() {
         5
     );
     assert_eq!(boxes.says(&["logs", "--until", "1h", "many"]), "");
-    assert_code(&boxes.palisade(&["logs", "--tail", "some", "many"]), 125);
+    assert_code(&boxes.palisade(&["logs", "--tail", "some", "many"]), 1);
     assert_code(
         &boxes.palisade(&["logs", "--since", "yesterday", "many"]),
-        125,
+        1,
     );
 }
 

@@ -49,7 +49,7 @@ fn a_renamed_sandbox_is_found_by_its_new_name_alone() {
     assert_eq!(boxes.states(), ["new running"]);
     assert_code(&boxes.palisade(&["stop", "old"]), 1);
     boxes.says(&["stop", "-t", "1", "new"]);
-    assert_code(&boxes.palisade(&["rename", "new", "no/name"]), 125);
+    assert_code(&boxes.palisade(&["rename", "new", "no/name"]), 1);
 }
 
 #[test]
@@ -65,7 +65,70 @@ fn a_running_sandbox_is_removed_only_by_force_and_one_that_is_gone_without_compl
     );
     boxes.says(&["rm", "-f", "web"]);
     assert!(boxes.left().is_empty(), "{:?}", boxes.left());
-    boxes.says(&["rm", "-f", "web"]);
+    // As docker has it: no failure, and no word on standard output that it had been there.
+    let output = boxes.palisade(&["rm", "-f", "web"]);
+    assert_code(&output, 0);
+    assert!(output.stdout.is_empty(), "{}", describe(&output));
+    assert!(
+        text(&output.stderr).contains("no sandbox is named web"),
+        "{}",
+        describe(&output)
+    );
+}
+
+#[test]
+fn what_there_is_not_has_dockers_exit_codes() {
+    let boxes = Sandboxes::new();
+    let image = boxes.image();
+    for verb in [
+        "attach", "export", "inspect", "kill", "logs", "pause", "port", "restart", "rm", "start",
+        "stats", "stop", "top", "unpause", "wait",
+    ] {
+        let output = boxes.palisade(&[verb, "nobody"]);
+        assert_code(&output, 1);
+        let said = text(&output.stderr);
+        assert!(said.contains("nobody"), "{verb}: {said}");
+    }
+    for arguments in [
+        &["rename", "nobody", "somebody"][..],
+        &["cp", "nobody:/x", "/nowhere"],
+        &["commit", "nobody", "new"],
+        &["generate", "systemd", "nobody"],
+        &["rmi", "nobody"],
+        &["tag", "nobody", "somebody"],
+        &["history", "nobody"],
+        &["volume", "rm", "nobody"],
+        &["container", "inspect", "nobody"],
+        &["image", "inspect", "nobody"],
+        &["ps", "--filter", "colour=red"],
+    ] {
+        assert_code(&boxes.palisade(arguments), 1);
+    }
+    for arguments in [
+        &["exec", "nobody", "true"][..],
+        &["run", "--memory", "x", &image, "true"],
+        &["create", "--name", "no/name", &image],
+        &["ps", "--no-such-option"],
+        &["no-such-verb"],
+    ] {
+        assert_code(&boxes.palisade(arguments), 125);
+    }
+}
+
+#[test]
+fn events_after_a_renaming_have_the_new_name() {
+    let boxes = Sandboxes::new();
+    boxes.detached(&["--name", "old"], "sleep 1000");
+    boxes.says(&["rename", "old", "new"]);
+    boxes.says(&["stop", "-t", "0", "new"]);
+    let format = "{{.Action}} {{.Actor.Attributes.name}}";
+    let events = boxes.says(&[
+        "events", "--since", "1h", "--until", "0s", "--format", format,
+    ]);
+    let events: Vec<&str> = events.lines().collect();
+    assert!(events.contains(&"start old"), "{events:?}");
+    assert!(events.contains(&"rename new"), "{events:?}");
+    assert!(events.contains(&"die new"), "{events:?}");
 }
 
 #[test]

@@ -113,3 +113,78 @@ fn what_cannot_be_copied_is_said_in_a_line() {
         assert!(text(&output.stderr).contains(said), "{}", describe(&output));
     }
 }
+
+#[test]
+fn files_go_into_and_out_of_a_sandbox_that_does_not_run() {
+    let boxes = Sandboxes::new();
+    let image = boxes.image();
+    let host = |name: &str| boxes.rig.path(name).to_str().unwrap().to_owned();
+    let script = "cat /etc/before; echo changed >/etc/after; exit 7";
+    let volume = "kept:/data";
+    let create = [
+        "create",
+        "--name",
+        "box",
+        "--read-only=false",
+        "--user=0",
+        "-v",
+        volume,
+        &image,
+        "sh",
+        "-c",
+        script,
+    ];
+    boxes.says(&create);
+    fs::write(boxes.rig.path("before"), "put there\n").unwrap();
+    boxes.says(&["cp", &host("before"), "box:/etc/before"]);
+    boxes.says(&["cp", &host("before"), "box:/data/deep"]);
+    assert_eq!(boxes.states(), ["box created"]);
+    boxes.says(&["start", "box"]);
+    assert_eq!(boxes.says(&["wait", "box"]), "7");
+    assert_eq!(boxes.says(&["logs", "box"]), "put there");
+    boxes.says(&["cp", "box:/etc/after", &host("after")]);
+    boxes.says(&["cp", "box:/data/deep", &host("deep")]);
+    let read = |name: &str| fs::read_to_string(boxes.rig.path(name)).unwrap();
+    assert_eq!(
+        (read("after"), read("deep")),
+        ("changed\n".into(), "put there\n".into())
+    );
+    // Nothing of that is a run: its exit code is as it was.
+    assert_eq!(boxes.states(), ["box exited"]);
+    assert_eq!(
+        boxes.says(&["inspect", "-f", "{{.State.ExitCode}}", "box"]),
+        "7"
+    );
+
+    let missing = boxes.palisade(&["cp", "box:/no/such", &host("x")]);
+    assert_code(&missing, 1);
+    boxes.says(&["rm", "box"]);
+}
+
+#[test]
+fn what_would_be_lost_in_a_sandbox_that_does_not_run_is_not_copied() {
+    let boxes = Sandboxes::new();
+    let image = boxes.image();
+    let host = |name: &str| boxes.rig.path(name).to_str().unwrap().to_owned();
+    fs::write(boxes.rig.path("file"), "x").unwrap();
+    for (name, option, places) in [
+        ("read", "--read-only", &["/etc/file", "/tmp/file"][..]),
+        ("writable", "--read-only=false", &["/tmp/file"]),
+    ] {
+        boxes.says(&["create", "--name", name, option, &image, "true"]);
+        for place in places {
+            let output = boxes.palisade(&["cp", &host("file"), &format!("{name}:{place}")]);
+            assert_code(&output, 1);
+            assert!(
+                text(&output.stderr).contains("would be lost"),
+                "{}",
+                describe(&output)
+            );
+        }
+    }
+    boxes.says(&["cp", "read:/bin/not-executable", &host("out")]);
+    assert_eq!(
+        fs::read_to_string(boxes.rig.path("out")).unwrap(),
+        "#!/bin/sh\n"
+    );
+}

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::layout::{self, Packing};
 use crate::place::{image, on};
 use crate::rig::{Rig, describe, end, feed, text};
 use crate::shelf::{Shelf, says};
@@ -76,7 +77,7 @@ fn what_cannot_be_imported_is_refused_and_leaves_no_image() {
         shelf.command(&["import", "-", "x"]),
         b"no archive".repeat(100),
     );
-    assert_eq!(output.status.code(), Some(125), "{}", describe(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
     let archive = packed(&shelf.rig, &["--bzip2"]);
     let output = feed(shelf.command(&["import", "-", "x"]), archive);
     assert!(
@@ -204,6 +205,55 @@ fn a_sandbox_on_record_keeps_its_image() {
     shelf.ok(&["rm", "box"]);
     shelf.ok(&["image", "prune", "-f"]);
     assert!(shelf.layers().is_empty());
+}
+
+#[test]
+fn a_sandbox_of_an_image_outside_of_the_store_is_committed_with_that_images_layers() {
+    let shelf = Shelf::new();
+    let layout = layout::write(&shelf.rig, "elsewhere", &says("kept"), Packing::Gzip);
+    let image = format!("oci:{}", layout.display());
+    let options = ["--name=box", "--read-only=false", "--user=0", "-d"];
+    let script = ["sh", "-c", "echo new >/etc/new && rm /bin/lost-script"];
+    let output = end(on(&shelf.rig, &options, &image, &script).spawn().unwrap());
+    assert!(output.status.success(), "{}", describe(&output));
+    assert_eq!(shelf.ok(&["wait", "box"]), "0\n");
+    shelf.ok(&["commit", "box", "made:1"]);
+    shelf.runs("made:1", &[], "kept\n");
+    shelf.runs("made:1", &["cat", "/etc/new"], "new\n");
+    shelf.runs(
+        "made:1",
+        &["sh", "-c", "test -e /bin/lost-script || echo gone"],
+        "gone\n",
+    );
+    let layers = ["image", "inspect", "-f", "{{len .RootFS.Layers}}", "made:1"];
+    assert_eq!(shelf.ok(&layers), "2\n");
+}
+
+#[test]
+fn a_sandbox_of_a_prepared_directory_is_committed_as_one_layer() {
+    let shelf = Shelf::new();
+    let image = format!("dir:{}", shelf.rig.path("image").display());
+    let options = ["--name=box", "--read-only=false", "--user=0", "-d"];
+    let script = ["sh", "-c", "echo new >/etc/new && rm /bin/lost-script"];
+    let output = end(on(&shelf.rig, &options, &image, &script).spawn().unwrap());
+    assert!(output.status.success(), "{}", describe(&output));
+    assert_eq!(shelf.ok(&["wait", "box"]), "0\n");
+    shelf.ok(&[
+        "commit",
+        "-c",
+        "CMD [\"cat\", \"/etc/new\"]",
+        "box",
+        "made:1",
+    ]);
+    shelf.runs("made:1", &[], "new\n");
+    shelf.runs(
+        "made:1",
+        &["sh", "-c", "test -e /bin/lost-script || echo gone"],
+        "gone\n",
+    );
+    let layers = ["image", "inspect", "-f", "{{len .RootFS.Layers}}", "made:1"];
+    assert_eq!(shelf.ok(&layers), "1\n");
+    assert!(shelf.rig.path("image/bin/lost-script").exists());
 }
 
 #[test]

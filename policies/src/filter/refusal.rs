@@ -83,6 +83,14 @@ pub fn explain(
         {
             remedies.push(format!("syscalls.base = {:?}", wider.word()));
         }
+        if TOPOLOGY.contains(&call) {
+            // Each of the three walls refuses it by itself.
+            remedies.push(
+                "--cap-add SYS_ADMIN together with --security-opt landlock=unconfined, as Landlock refuses any change of mounts"
+                    .to_owned(),
+            );
+            return Some(Refusal { rule, remedies });
+        }
         remedies.push(format!("syscalls.allow = [{call:?}]"));
         remedies.extend(
             BY_CAPABILITY
@@ -93,6 +101,9 @@ pub fn explain(
     }
     Some(Refusal { rule, remedies })
 }
+
+/// Calls that change what is mounted: Landlock refuses them to whom it holds (landlock(7)), whatever a filter says.
+const TOPOLOGY: [&str; 5] = ["mount", "move_mount", "pivot_root", "umount", "umount2"];
 
 // The tables by their place in the list.
 const SERVED: usize = 0;
@@ -193,7 +204,9 @@ mod tests {
         assert_eq!(mount.rule, "syscalls.base = \"default\" refuses it");
         assert_eq!(
             mount.remedies,
-            ["syscalls.allow = [\"mount\"]", "--cap-add SYS_ADMIN"]
+            [
+                "--cap-add SYS_ADMIN together with --security-opt landlock=unconfined, as Landlock refuses any change of mounts"
+            ]
         );
         let vmsplice = why(&default, "vmsplice", [0; 6]);
         assert_eq!(

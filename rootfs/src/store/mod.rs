@@ -298,6 +298,7 @@ impl Store {
             config_digest: Some(source.config_digest),
             layers,
             notes,
+            fresh: true,
             hold,
         })
     }
@@ -413,6 +414,7 @@ fn prepared(path: &Path) -> Result<Image> {
             path: real,
         }],
         notes: Vec::new(),
+        fresh: true,
         hold: Hold::default(),
     })
 }

@@ -138,16 +138,30 @@ pub(super) fn add(
     no_hierarchy(absent.without(got))
 }
 
-/// An error for the first of these.
+/// An error for these, if there are any.
 fn no_hierarchy(absent: Controllers) -> Result<(), Error> {
-    let Some(controller) = absent.iter().next() else {
+    if absent.is_empty() {
         return Ok(());
+    }
+    Err(Error::Blocked(unmounted(absent)))
+}
+
+/// All that is missing, and how to have it.
+fn unmounted(absent: Controllers) -> String {
+    let names: Vec<&str> = absent.iter().map(Controller::v1_name).collect();
+    let mounts: Vec<String> = names
+        .iter()
+        .map(|name| format!("mkdir -p /sys/fs/cgroup/{name} && mount -t cgroup -o {name} cgroup /sys/fs/cgroup/{name}"))
+        .collect();
+    let (plural, them) = match names.len() {
+        1 => ("", "it"),
+        _ => ("s", "them"),
     };
-    Err(Error::Blocked(format!(
-        "no hierarchy of cgroup v1 has the controller {name}; as root, mount it: \
-         mkdir -p /sys/fs/cgroup/{name} && mount -t cgroup -o {name} cgroup /sys/fs/cgroup/{name}",
-        name = controller.v1_name()
-    )))
+    format!(
+        "no hierarchy of cgroup v1 has the controller{plural} {}; as root, mount {them}: {}",
+        names.join(" and "),
+        mounts.join(" && ")
+    )
 }
 
 /// The directory of `place` in a hierarchy: below its root for root, who may be refused there in a container, else below

@@ -537,7 +537,7 @@ fn assume(prepared: &Prepared, user: Option<&User>) -> Result<(), Refusal> {
                 return Ok(prepared.capabilities.apply(prepared.capabilities.sets)?);
             }
             return Err(Refusal::because(&format!(
-                "user {}:{} does not exist in this sandbox, which has the ids {}:{} alone",
+                "user {}:{} does not exist in this sandbox, which has the ids {}:{} alone\nleave -u out; a sandbox made with --userns range, or by root, has other users",
                 user.uid, user.gid, own.uid, own.gid
             )));
         }

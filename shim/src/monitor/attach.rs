@@ -53,11 +53,14 @@ impl Attachment<'_> {
     pub fn run(mut self) -> Result<Left, Error> {
         let growth = Growth::of(&self.known.entry.directory.join("log"))
             .map_err(Error::system("watch the log"))?;
-        let mut input = if self.input {
-            self.client.ask(Request::Input)?.pop()
-        } else {
-            None
-        };
+        let mut input = None;
+        if self.input {
+            match self.client.ask(Request::Input) {
+                Ok(mut descriptors) => input = descriptors.pop(),
+                Err(Error::MonitorGone { .. }) => return self.over(),
+                Err(error) => return Err(error),
+            }
+        }
         let signals = Signals::block()?;
         let stdin = io::stdin();
         let terminal = self.known.config.tty && nix::unistd::isatty(stdin.as_fd()).unwrap_or(false);
@@ -75,7 +78,10 @@ impl Attachment<'_> {
                 Ok::<_, Error>(Relay::new(source(stdin.as_fd())?, sink).leaving(keys))
             })
             .transpose()?;
-        self.client.send(Request::Wait)?;
+        match self.client.send(Request::Wait) {
+            Err(Error::MonitorGone { .. }) => return self.over(),
+            other => other?,
+        }
         loop {
             growth.noted().map_err(Error::system("watch the log"))?;
             self.show()?;
@@ -133,6 +139,12 @@ impl Attachment<'_> {
                 }
             }
         }
+    }
+
+    /// It ended before anybody could be asked: what it wrote is in its log.
+    fn over(&mut self) -> Result<Left, Error> {
+        self.show()?;
+        Ok(Left::Ended(None))
     }
 
     /// Writes what the log has that was not shown yet.

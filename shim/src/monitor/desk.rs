@@ -122,6 +122,11 @@ impl Desk {
         })
     }
 
+    /// Lets go of everybody who is connected, or about to be.
+    pub(super) fn close(self) -> (Registry, Known, Lock) {
+        (self.registry, self.known, self.lock)
+    }
+
     /// Whether the command's streams end here, and not with a caller.
     pub fn owns_streams(&self) -> bool {
         !self.known.config.foreground
@@ -504,9 +509,10 @@ impl Desk {
     }
 
     pub(super) fn record(&self, action: &str, more: &[(&str, &str)]) {
-        self.registry
-            .events()
-            .record(action, &self.known.config, more);
+        // Somebody may have given it another name.
+        let now = self.known.entry.config();
+        let config = now.as_ref().unwrap_or(&self.known.config);
+        self.registry.events().record(action, config, more);
     }
 
     /// Attends to requests alone, for a sandbox that will be started again at `until`; true when it is to be stopped.

@@ -152,7 +152,15 @@ impl Desk {
     /// Puts the sandbox away after its last end: removed where that was asked for.
     fn leave(self) -> Result<(), Error> {
         if self.known.config.auto_remove || self.known.config.is_expired() {
-            return self.registry.remove(&self.known.entry, &self.lock);
+            if self
+                .registry
+                .remove_unless_kept(&self.known.entry, &self.lock)?
+            {
+                return Ok(());
+            }
+            // Whoever keeps it sees the end by the closed socket, reads the exit code, and lets it go.
+            let (registry, known, lock) = self.close();
+            return registry.remove(&known.entry, &lock);
         }
         let _ = std::fs::remove_file(self.known.entry.directory.join("control"));
         Ok(())
@@ -161,8 +169,12 @@ impl Desk {
     /// The same where it never ran.
     fn leave_after_failure(&self) -> Result<(), Error> {
         // Whoever keeps it from being removed waits for the word that comes after this, and removes it.
-        if self.known.config.auto_remove && !self.known.entry.is_kept() {
-            return self.registry.remove(&self.known.entry, &self.lock);
+        if self.known.config.auto_remove
+            && self
+                .registry
+                .remove_unless_kept(&self.known.entry, &self.lock)?
+        {
+            return Ok(());
         }
         let _ = std::fs::remove_file(self.known.entry.directory.join("control"));
         Ok(())

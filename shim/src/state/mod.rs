@@ -201,9 +201,25 @@ impl Registry {
     /// # Errors
     /// What could not be removed.
     pub fn remove(&self, entry: &Entry, _lock: &Lock) -> Result<(), Error> {
+        let held = flock(&entry.directory, FlockArg::LockExclusive)?;
+        self.remove_held(entry, held)
+    }
+
+    /// The same, unless somebody has it by [`Entry::hold`]: then nothing is done, and the result is false.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn remove_unless_kept(&self, entry: &Entry, _lock: &Lock) -> Result<bool, Error> {
+        let directory = File::open(&entry.directory).map_err(failed("open", &entry.directory))?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => self.remove_held(entry, held).map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn remove_held(&self, entry: &Entry, held: Flock<File>) -> Result<(), Error> {
         let config = entry.config();
         let passing = self.sandboxes().join(format!("{PASSING}{}", entry.id));
-        let held = flock(&entry.directory, FlockArg::LockExclusive)?;
         match fs::rename(&entry.directory, &passing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(failed("remove", &entry.directory))?,
@@ -333,23 +349,14 @@ impl Entry {
         lock.map(|lock| self.still_there(lock)).transpose()
     }
 
-    /// Keeps it from being removed, by itself too, as long as the result lives.
+    /// Keeps it from being removed, by itself too.
     ///
     /// # Errors
     /// It is gone.
-    pub fn hold(&self) -> Result<impl Drop + use<>, Error> {
-        flock(&self.directory, FlockArg::LockShared).map_err(|_| self.gone())
-    }
-
-    /// Whether somebody has it by [`Entry::hold`].
-    pub fn is_kept(&self) -> bool {
-        let own = File::open(&self.directory);
-        own.is_ok_and(|own| {
-            matches!(
-                Flock::lock(own, FlockArg::LockExclusiveNonblock),
-                Err((_, nix::errno::Errno::EWOULDBLOCK))
-            )
-        })
+    pub fn hold(&self) -> Result<Hold, Error> {
+        let watched = open_lock(&self.directory, false)?;
+        let kept = flock(&self.directory, FlockArg::LockShared).map_err(|_| self.gone())?;
+        Ok(Hold { kept, watched })
     }
 
     /// Takes its lock as soon as it is free.
@@ -442,6 +449,22 @@ impl Entry {
         Error::NoSuchSandbox {
             what: self.short().to_owned(),
         }
+    }
+}
+
+/// A sandbox that is not removed as long as this lives.
+#[derive(Debug)]
+pub struct Hold {
+    kept: Flock<File>,
+    watched: File,
+}
+
+impl Hold {
+    /// Lets it go, and waits until whoever watches it, or removes it now, is done.
+    pub fn let_go(self) {
+        drop(self.kept);
+        // What keeps this from being waited for is not worth a word: it has ended.
+        let _ = Lock::wait(self.watched);
     }
 }
 
