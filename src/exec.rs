@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use palisade_rootfs::Users;
-use palisade_runtime::{JoinCommand, Service, User, terminal};
+use palisade_runtime::{JoinCommand, Plan, Service, User, terminal};
 use palisade_shim::joined::{self, Transfer};
 use palisade_shim::monitor::{LEAVE, Request};
+use palisade_shim::receipt::{self, Facts};
 use palisade_shim::state::{Entry, Registry};
 use palisade_shim::{Error, Outcome, Reason};
 
@@ -18,7 +19,8 @@ use crate::cli::exec::{ExecArguments, parse};
 use crate::cli::render;
 use crate::data;
 use crate::failure::Failure;
-use crate::request::{environment, text};
+use crate::receipt::asked;
+use crate::request::{Receipt, environment, text};
 use crate::sandboxes;
 use crate::verb::print;
 
@@ -42,7 +44,20 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let entry = find(arguments.root.as_deref(), &arguments.sandbox, &caller)?;
     let command = understand(&arguments, &entry, &caller)?;
     let hand_in = |connection| hand_in(&entry, &connection);
+    let wanted = Receipt::understand(
+        arguments.receipt.clone(),
+        arguments.receipt_log.clone(),
+        arguments.receipt_key.clone(),
+        false,
+        &caller,
+    )?;
     if command.detached {
+        if wanted.is_asked_for() {
+            return Err(Failure::new(
+                "--receipt: nobody waits for the end of a command that is left in the background (-d)",
+                "leave out -d, or --receipt",
+            ));
+        }
         return joined::leave(&command, hand_in)
             .map(|()| 0)
             .map_err(|error| failure(&entry, &error));
@@ -50,14 +65,78 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let typed = arguments.detach_keys.as_deref();
     let leave = typed.map(|typed| text::detach_keys("--detach-keys", typed));
     let leave = leave.transpose()?.flatten().unwrap_or(LEAVE.to_vec());
-    let outcome = joined::run(&command, arguments.interactive, &leave, hand_in)
-        .map_err(|error| failure(&entry, &error))?;
+    let outcome = if wanted.is_asked_for() {
+        let (plan, facts) = recorded(&entry, &command, arguments.interactive)?;
+        // Whoever wants a receipt waits for the end.
+        joined::recorded(&asked::with(&wanted, facts), &plan, || {
+            joined::run(&command, arguments.interactive, &[], hand_in)
+        })
+    } else {
+        joined::run(&command, arguments.interactive, &leave, hand_in)
+    };
+    let outcome = outcome.map_err(|error| failure(&entry, &error))?;
     let Some(outcome) = outcome else {
         // It was left, and goes on.
         return Ok(0);
     };
     tell(&outcome, command.timeout);
+    for problem in &outcome.problems {
+        let advice = problem.advice().unwrap_or_default();
+        sandboxes::complain(&Failure::new(problem.to_string(), advice));
+    }
     Ok(outcome.code)
+}
+
+/// What a receipt says of a command that joins: the sandbox's plan with the command in the place of its first one.
+fn recorded(
+    entry: &Entry,
+    command: &JoinCommand,
+    interactive: bool,
+) -> Result<(Plan, Facts), Failure> {
+    let told = |error: Error| failure(entry, &error);
+    let config = entry.config().map_err(told)?;
+    let mut plan = entry.plan().map_err(told)?;
+    let mut process = plan.spec.process().clone().unwrap_or_default();
+    let shown = |text: &OsString| text.to_string_lossy().into_owned();
+    let mut env: Vec<String> = process.env().clone().unwrap_or_default();
+    env.extend(command.env.iter().map(shown));
+    // A receipt has their names.
+    env.sort_by(|one, other| one.split('=').next().cmp(&other.split('=').next()));
+    env.dedup_by(|one, other| one.split('=').next() == other.split('=').next());
+    process
+        .set_args(Some(command.args.iter().map(shown).collect()))
+        .set_env(Some(env))
+        .set_terminal(Some(command.terminal.is_some()));
+    if let Some(cwd) = &command.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    if let Some(user) = &command.user {
+        let mut ids = process.user().clone();
+        ids.set_uid(user.uid)
+            .set_gid(user.gid)
+            .set_additional_gids(Some(user.groups.clone()));
+        process.set_user(ids);
+    }
+    plan.spec.set_process(Some(process));
+    plan.interactive = interactive;
+    plan.timeout = command.timeout;
+    plan.output_limit = None;
+    let facts = Facts {
+        name: Some(config.name),
+        labels: config.labels,
+        image: Some(receipt::Image {
+            reference: config.image.reference,
+            manifest: config.image.digest,
+            layers: Vec::new(),
+        }),
+        policy: Some(receipt::Policy {
+            name: config.policy,
+            digest: None,
+        }),
+        identity: Some(config.identity),
+        ..Facts::default()
+    };
+    Ok((plan, facts))
 }
 
 /// The sandbox that a name, an id or the beginning of one stands for.

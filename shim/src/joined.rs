@@ -12,12 +12,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{pipe2, read};
 use palisade_runtime::detach::{Side, detach, exit_now};
-use palisade_runtime::{Exit, JoinCommand, JoinEvent, Joined, Protections, Service, Stdio, Usage};
+use palisade_runtime::{
+    Exit, JoinCommand, JoinEvent, Joined, Plan, Protections, Service, Stdio, Usage,
+};
 
 use crate::Error;
 use crate::console;
 use crate::copies::Copies;
 use crate::outcome::{Circumstances, Limit, Outcome, classify};
+use crate::receipt::{self, Ending, Recorder};
 use crate::signals::Signals;
 use crate::stdio::{Caller, Streams, null};
 
@@ -87,6 +90,38 @@ pub fn run(
         duration: clock.elapsed(),
         problems: Vec::new(),
     }))
+}
+
+/// What `run` does, with a receipt of it. `plan` is the sandbox's, with the command in the place of its first one.
+///
+/// # Errors
+/// What kept the command from running; what is wrong with the receipt, before anything runs, or after it.
+pub fn recorded(
+    request: &receipt::Request,
+    plan: &Plan,
+    run: impl FnOnce() -> Result<Option<Outcome>, Error>,
+) -> Result<Option<Outcome>, Error> {
+    let start = SystemTime::now();
+    let recorder = Recorder::begin(request, plan, start)?;
+    let mut result = run();
+    if let Ok(Some(outcome)) = &mut result {
+        outcome.tier = Some(plan.tier);
+    }
+    let ending = match &result {
+        Ok(Some(outcome)) => Ending::ran(outcome),
+        Ok(None) => Ending::failed(125, "its caller left it, and nobody saw its end"),
+        Err(error) => Ending::failed(error.exit_code(), error),
+    };
+    let written = recorder.finish(Some(plan), &[], SystemTime::now(), &ending);
+    match (result, written) {
+        (Ok(Some(mut outcome)), Err(problem)) => {
+            outcome.problems.push(problem);
+            Ok(Some(outcome))
+        }
+        (Ok(None), Err(problem)) => Err(problem),
+        (Err(error), Err(problem)) => Err(error.and(problem)),
+        (result, Ok(())) => result,
+    }
 }
 
 /// Starts `command` with nothing on its standard streams and leaves it alone.

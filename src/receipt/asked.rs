@@ -82,6 +82,11 @@ fn named(request: &Request) -> Facts {
     }
 }
 
+/// A receipt of something else than a run, with these facts.
+pub fn with(wanted: &Receipt, facts: Facts) -> receipt::Request {
+    Wanted(wanted).with(facts)
+}
+
 /// A receipt that was asked for. Its facts, digests among them, are gathered for no other run.
 struct Wanted<'r>(&'r Receipt);
 

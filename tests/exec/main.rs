@@ -3,6 +3,7 @@
 mod command;
 mod files;
 mod keeper;
+mod receipt;
 #[allow(dead_code)] // Each suite uses its part of the rig.
 #[path = "../process/rig.rs"]
 mod rig;

@@ -1,0 +1,66 @@
+//! The receipt of a command that joins.
+
+use std::fs;
+
+use crate::rig::{assert_code, describe, text};
+use crate::sandbox::Sandboxes;
+
+#[test]
+fn a_command_that_joins_leaves_a_receipt_of_its_own() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--name", "box"], "while :; do sleep 1000; done");
+    let path = boxes.rig.path("receipt.json");
+    let file = path.to_str().unwrap();
+    let output = boxes.palisade(&[
+        "exec",
+        "--receipt",
+        file,
+        "-e",
+        "A=secret",
+        "-w",
+        "/tmp",
+        "box",
+        "sh",
+        "-c",
+        "echo said; exit 3",
+    ]);
+    assert_code(&output, 3);
+    assert_eq!(text(&output.stdout), "said\n");
+    let written = fs::read_to_string(&path).unwrap();
+    assert!(!written.contains("secret"), "{written}");
+    let receipt: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(receipt["id"], id);
+    assert_eq!(receipt["name"], "box");
+    assert_eq!(receipt["result"]["exit_code"], 3, "{written}");
+    assert_eq!(receipt["command"]["argv"][2], "echo said; exit 3");
+    assert_eq!(receipt["command"]["cwd"], "/tmp");
+    // What was read back of this command, not of the sandbox's first one.
+    assert!(written.contains("NoNewPrivs"), "{written}");
+    let checked = boxes.palisade(&["receipt", "verify", file]);
+    assert_code(&checked, 0);
+
+    let output = boxes.palisade(&["exec", "--receipt", file, "box", "no-such-command"]);
+    assert_code(&output, 127);
+    let receipt: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(receipt["result"]["exit_code"], 127);
+}
+
+#[test]
+fn a_receipt_that_cannot_be_had_is_said_before_anything_runs() {
+    let boxes = Sandboxes::new();
+    boxes.detached(&["--name", "box"], "while :; do sleep 1000; done");
+    let output = boxes.palisade(&["exec", "-d", "--receipt", "-", "box", "true"]);
+    assert_code(&output, 125);
+    assert!(text(&output.stderr).contains("-d"), "{}", describe(&output));
+    let output = boxes.palisade(&[
+        "exec",
+        "--receipt",
+        "/nonexistent/receipt.json",
+        "box",
+        "sh",
+        "-c",
+        "echo ran",
+    ]);
+    assert_code(&output, 125);
+    assert!(output.stdout.is_empty(), "{}", describe(&output));
+}
