@@ -60,11 +60,17 @@ static enum verdict tells_addresses(const struct probe *p) {
     return CLOSED;
 }
 
-// The list of a cgroup names a process outside of the reader's PID namespace as 0.
-static enum verdict lists_outer_processes(const struct probe *p) {
-    char text[4096];
-    ssize_t length = slurp(p->path, text, sizeof text);
-    return length < 0 ? missing() : VERDICT(!strncmp(text, "0\n", 2) || strstr(text, "\n0\n"));
+// A control group with processes from elsewhere: a sandbox may be shown its own. Of another pid namespace they read as nought.
+static enum verdict lists_outsiders(const struct probe *p) {
+    const char *host = fixture("pid");
+    char line[32];
+    FILE *processes = fopen(p->path, "re");
+    if (!processes)
+        return missing();
+    while (fgets(line, sizeof line, processes))
+        if (atoi(line) == 0 || (host && atoi(line) == atoi(host)))
+            return OPEN;
+    return CLOSED;
 }
 
 static enum verdict opens_for_writing(const struct probe *p) {
@@ -282,11 +288,14 @@ const struct probe path_probes[] = {
     LIST("sys-security", MEDIUM, ABSENT, 0, "/sys/kernel/security", "what protects the host"),
     LIST("sys-bpf", MEDIUM, ABSENT, 0, "/sys/fs/bpf", "the host's programs in the kernel"),
     LIST("sys-powercap", MEDIUM, ABSENT, 0, "/sys/devices/virtual/powercap", "power measured finely enough to read keys (PLATYPUS)"),
-    {.name = "sys-cgroup-procs", .severity = LOW, .wall = ABSENT, .path = "/sys/fs/cgroup/memory/cgroup.procs",
-     .ask = lists_outer_processes, .reason = "processes of the host"},
+    {.name = "sys-cgroup-procs", .severity = LOW, .wall = ABSENT, .path = "/sys/fs/cgroup/memory/cgroup.procs", .ask = lists_outsiders, .reason = "processes of the host"},
+    {.name = "sys-cgroup-procs-v2", .severity = LOW, .wall = ABSENT, .path = "/sys/fs/cgroup/cgroup.procs", .ask = lists_outsiders, .reason = "processes of the host"},
     WRITE("write-uevent-helper", HIGH, ABSENT, "/sys/kernel/uevent_helper", "a program of one's choice, run by the host as root"),
     WRITE("write-release-agent", HIGH, ABSENT, "/sys/fs/cgroup/memory/release_agent", "a program of one's choice, run by the host as root (CVE-2022-0492)"),
     WRITE("write-cgroup-procs", HIGH, ABSENT, "/sys/fs/cgroup/memory/cgroup.procs", "leaving the limits"),
+    WRITE("write-cgroup-procs-v2", HIGH, ABSENT, "/sys/fs/cgroup/cgroup.procs", "leaving the limits"),
+    WRITE("write-memory-limit", HIGH, ABSENT, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "raising the limits"),
+    WRITE("write-memory-limit-v2", HIGH, ABSENT, "/sys/fs/cgroup/memory.max", "raising the limits"),
     WRITE("write-power-state", HIGH, ABSENT, "/sys/power/state", "suspending the machine"),
     // Devices.
     DEVICE("dev-mem", HIGH, ABSENT, "/dev/mem", "the machine's memory"),
