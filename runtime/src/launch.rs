@@ -216,7 +216,9 @@ fn make_cgroup(
             prepared.make_cgroup_namespace_late();
         }
         if let Some(view) = &mut prepared.view {
-            view.show(cgroup, &plan.spec)?;
+            view.show(cgroup, &plan.spec).inspect_err(|_| {
+                let _ = cgroup.remove();
+            })?;
         }
     }
     Ok(cgroup)
