@@ -194,7 +194,12 @@ fn assemble<'p>(init: &mut Init<'p>) -> Result<Assembled, Failure<'p>> {
         root,
         has_etc_files,
         outside,
-    } = root::attach(&prepared.root, &prepared.files, &mut trees)?;
+    } = root::attach(
+        &prepared.root,
+        &prepared.files,
+        &mut trees,
+        prepared.leaves_sys_alone(),
+    )?;
     let mut tree = Tree {
         command: prepared.identity.command(),
         entered: None,

@@ -366,6 +366,16 @@ impl Prepared {
         }
     }
 
+    /// PID 1 opens nothing of the host's /sys: sources of bind mounts come from the supervisor, and no cgroup is shown.
+    pub(crate) fn leaves_sys_alone(&self) -> bool {
+        self.identity.loses_the_callers_rights()
+            && !self.view.as_ref().is_some_and(View::shows_cgroup)
+            && !self
+                .devices
+                .iter()
+                .any(|device| device.source.as_bytes().starts_with(b"/sys/"))
+    }
+
     /// The supervisor will move PID 1 into its cgroup. The cgroup namespace is made after that: its root must be the
     /// sandbox's own cgroup, not the caller's (cgroup_namespaces(7)).
     pub(crate) fn join_cgroup_late(&mut self) {

@@ -44,11 +44,13 @@ impl PreparedRoot {
     }
 }
 
-/// Makes and attaches the root; returns a descriptor on it.
+/// Makes and attaches the root; returns a descriptor on it. `unused_sys` says that PID 1 will open nothing below the host's
+/// /sys, so that it may be covered.
 pub(crate) fn attach<'p>(
     root: &'p PreparedRoot,
     files: &'p [PreparedFile],
     trees: &mut RootTrees,
+    unused_sys: bool,
 ) -> Result<Attached, Failure<'p>> {
     match root {
         // There is no mount namespace to attach anything in.
@@ -83,7 +85,7 @@ pub(crate) fn attach<'p>(
                 Some(mode) => place_etc_files(upper.fd.as_fd(), mode, files)?,
                 None => false,
             };
-            let overlay = overlay(&base, lower, joined, &upper)?;
+            let overlay = overlay(&base, lower, joined, &upper, unused_sys)?;
             Ok(Attached {
                 root: attach_mount(overlay)?,
                 has_etc_files,
@@ -231,14 +233,10 @@ fn attach_mount(mount: OwnedFd) -> Result<OwnedFd, Failure<'static>> {
     Ok(mount)
 }
 
-/// Attaches the supervisor's tree to the scratch file system, with which it goes: a mount over "/" would need an unmount of
-/// its own, which waits for every CPU. Before Linux 6.15 nothing can be attached to a detached mount.
-fn attach_to_scratch(part: &Part, upper: &Part) -> bool {
-    let (name, mode) = (c"layers", Mode::from_bits_truncate(0o700));
-    part.origin == Origin::Supervisor
-        && upper.origin == Origin::Here
-        && mkdirat(&upper.fd, name, mode).is_ok()
-        && sys::move_mount_to_path(part.fd.as_fd(), upper.fd.as_fd(), name).is_ok()
+/// Attaches the supervisor's tree where it goes with the host's: a mount over "/" would need an unmount of its own, which
+/// waits for every CPU.
+fn attach_aside(mount: BorrowedFd<'_>) -> bool {
+    sys::move_mount_to_path(mount, AT_FDCWD, c"/sys").is_ok()
 }
 
 fn attach_here(mount: BorrowedFd<'_>) -> Result<(), Failure<'static>> {
@@ -255,11 +253,12 @@ fn overlay<'p>(
     lower: &'p [CString],
     joined: &'p CStr,
     upper: &Part,
+    unused_sys: bool,
 ) -> Result<OwnedFd, Failure<'p>> {
     let subject = lower.first().map_or(c"", |first| first.as_c_str());
     let mut covering = 0;
     let mut attach = |part: &Part, origin| -> Result<(), Failure<'static>> {
-        if part.origin == origin && !attach_to_scratch(part, upper) {
+        if part.origin == origin && !(unused_sys && attach_aside(part.fd.as_fd())) {
             attach_here(part.fd.as_fd())?;
             covering += 1;
         }

@@ -92,6 +92,11 @@ impl View {
         }))
     }
 
+    /// Whether it shows the sandbox's own cgroup.
+    pub(crate) fn shows_cgroup(&self) -> bool {
+        !self.cgroup.is_empty()
+    }
+
     /// Shows the sandbox's own cgroup too.
     pub(crate) fn show(&mut self, cgroup: &Cgroup, spec: &Spec) -> Result<(), Error> {
         self.cgroup = Own::new(cgroup, spec)?;
