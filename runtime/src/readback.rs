@@ -27,7 +27,7 @@ pub(crate) struct Namespace {
     identity: Identity,
 }
 
-/// What a link of a directory `ns` says, as "mnt:[4026531841]": one namespace's alone while it lives (namespaces(7)). Read
+/// What a link of a directory `ns` says, as `mnt:[4026531841]`: one namespace's alone while it lives (namespaces(7)). Read
 /// and not followed, which would make an inode for the namespace.
 type Identity = [u8; 32];
 
