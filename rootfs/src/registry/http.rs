@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ureq::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use ureq::http::{Method, Request, Response, StatusCode, Uri};
@@ -266,11 +266,19 @@ pub(super) fn passing(response: &Response<Body>) -> Option<Later> {
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT
     );
-    let seconds = || {
-        let text = text_of(response.headers(), &RETRY_AFTER)?;
-        text.trim().parse().ok().map(Duration::from_secs)
-    };
-    passes.then(|| Later(seconds()))
+    passes.then(|| {
+        let text = text_of(response.headers(), &RETRY_AFTER);
+        Later(text.and_then(|text| wait(text, SystemTime::now())))
+    })
+}
+
+/// What `Retry-After` asks for: seconds, or a date (RFC 9110, 10.2.3), of which a past one asks for nothing.
+fn wait(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    text.parse().ok().map(Duration::from_secs).or_else(|| {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(now).ok()
+    })
 }
 
 /// A header's value, where it is text.
@@ -481,5 +489,15 @@ mod tests {
         for host in ["example.com", "128.0.0.1", "localhost.example.com", ""] {
             assert!(!is_loopback(host), "{host}");
         }
+    }
+
+    #[test]
+    fn a_server_says_in_seconds_or_by_a_date_when_to_come_back() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(wait(" 7 ", now), Some(Duration::from_secs(7)));
+        let date = "Sun, 06 Nov 1994 08:50:07 GMT";
+        assert_eq!(wait(date, now), Some(Duration::from_secs(30)));
+        assert_eq!(wait(date, now + Duration::from_secs(60)), None);
+        assert_eq!(wait("soon", now), None);
     }
 }
