@@ -47,8 +47,8 @@ pub use manifest::{Descriptor, Document, Index, Manifest};
 pub use platform::Platform;
 pub use reference::{Name, Reference};
 pub use store::{
-    Details, Extent, Findings, Form, Hold, Incoming, Intake, Loaded, NewLayer, Open, Origin,
-    Ownership, Problem, Removed, Store, Stored, Taken,
+    Details, Extent, Findings, Form, Hold, Incoming, Intake, Loaded, Naming, NewLayer, Open,
+    Origin, Ownership, Problem, Removed, Store, Stored, Taken,
 };
 pub use unpack::Limits;
 pub use users::{User, Users};

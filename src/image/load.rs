@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use clap::ArgMatches;
-use palisade_rootfs::{Origin, Reference};
+use palisade_rootfs::{Naming, Origin, Reference};
 
 use super::describe::familiar;
 use super::{Place, failed, name, word};
@@ -30,9 +30,10 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
         (None, None | Some("-")) => Origin::File(standard_input(&place)?, Path::new("-")),
         (None, Some(path)) => Origin::File(open(path)?, Path::new(path)),
     };
+    let naming = new.as_ref().map_or(Naming::Given, Naming::As);
     let loaded = place
         .store
-        .load(origin, new.as_ref(), &place.platform, place.ownership)
+        .load(origin, naming, &place.platform, place.ownership)
         .map_err(|e| failed(&e))?;
     let mut lines = String::new();
     for image in loaded {

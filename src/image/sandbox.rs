@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use clap::ArgMatches;
 use palisade_rootfs::pack::{self, Source, What};
-use palisade_rootfs::{Descriptor, Digest, Origin, Ownership, Reference};
+use palisade_rootfs::{Descriptor, Digest, Naming, Origin, Ownership, Reference};
 use palisade_runtime::{Plan, Root, Upper};
-use palisade_shim::state::{Entry, Registry};
+use palisade_shim::state::{Config, Entry, Registry};
 use serde_json::{Map, Value, json};
 
 use super::save::Output;
@@ -80,8 +80,7 @@ pub fn commit(matches: &ArgMatches) -> Result<u8, Failure> {
     let base = if directory {
         None
     } else {
-        let (reference, digest) = (&known.image.reference, known.image.digest.as_deref());
-        let base = base(&place, reference, digest, &lower)?;
+        let base = base(&place, &known, &lower)?;
         let details = place.store.details(base, &place.platform);
         Some(details.map_err(|e| failed(&e))?)
     };
@@ -188,16 +187,13 @@ fn image_layers(place: &Place, text: &str) -> Result<Vec<PathBuf>, Failure> {
 
 /// The image a sandbox was made from, by its digest: its name may stand for another one meanwhile. One that lies elsewhere
 /// on this machine comes into the store, for the new image has its layers.
-fn base(
-    place: &Place,
-    named: &str,
-    digest: Option<&str>,
-    lower: &[PathBuf],
-) -> Result<Descriptor, Failure> {
+fn base(place: &Place, known: &Config, lower: &[PathBuf]) -> Result<Descriptor, Failure> {
+    let named = known.image.reference.as_str();
     let entry = |digest| {
         let found = place.store.entry(&Reference::Id(digest), &place.platform);
         found.ok()
     };
+    let digest = known.image.digest.as_deref();
     let digest: Option<Digest> = digest.and_then(|digest| digest.parse().ok());
     if let Some(found) = digest.and_then(entry) {
         return Ok(found);
@@ -212,20 +208,16 @@ fn base(
         return Err(missing());
     }
     let reference = Reference::parse(named).map_err(|e| failed(&e))?;
+    let reference = seen_from(Path::new(&known.made_in), reference);
     let origin = Origin::Reference(&reference);
     let loaded = place
         .store
-        .load(origin, None, &place.platform, place.ownership)
+        // Names that the layout gives may be others' here.
+        .load(origin, Naming::Nothing, &place.platform, place.ownership)
         .map_err(|e| failed(&e))?;
-    // Whether it is still what the sandbox runs on.
     let same = |found: &Descriptor| {
         let details = place.store.details(found.clone(), &place.platform);
-        let top = lower.last().and_then(|path| path.file_name());
-        let top = top.map(|name| name.to_string_lossy());
-        details.is_ok_and(|details| {
-            let last = details.diff_ids.last().map(Digest::hex);
-            last.zip(top).is_some_and(|(last, top)| top.contains(&last))
-        })
+        details.is_ok_and(|details| runs_on(lower, &details.diff_ids))
     };
     let changed = || {
         Failure::new(
@@ -238,6 +230,36 @@ fn base(
         .filter_map(|image| entry(image.id))
         .find(same)
         .ok_or_else(changed)
+}
+
+/// An image on disk, whose path a sandbox's maker typed in this directory.
+fn seen_from(made_in: &Path, reference: Reference) -> Reference {
+    match reference {
+        Reference::OciLayout { dir, tag } => Reference::OciLayout {
+            dir: made_in.join(dir),
+            tag,
+        },
+        Reference::OciArchive { file, tag } => Reference::OciArchive {
+            file: made_in.join(file),
+            tag,
+        },
+        Reference::DockerArchive { file, reference } => Reference::DockerArchive {
+            file: made_in.join(file),
+            reference,
+        },
+        other => other,
+    }
+}
+
+/// Whether these unpacked layers, the bottom one first, are those of an image with these diff-ids.
+fn runs_on(lower: &[PathBuf], diff_ids: &[Digest]) -> bool {
+    // A directory's name begins with the diff-id; what it was unpacked above may follow.
+    let is = |path: &PathBuf, diff_id: &Digest| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.map(|name| name.split('.').next().unwrap_or_default());
+        name == Some(diff_id.hex().as_str())
+    };
+    lower.len() == diff_ids.len() && lower.iter().zip(diff_ids).all(|(path, id)| is(path, id))
 }
 
 /// Whether a layer lies where everything belongs to the caller.
@@ -281,5 +303,29 @@ fn complete_history(config: &mut Map<String, Value>, layers: usize) {
         .count();
     if told != layers {
         *steps = vec![json!({}); layers];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layer_is_compared_with_the_image() {
+        let ids: Vec<Digest> = [b"one", b"two"]
+            .iter()
+            .map(|text| Digest::of(*text))
+            .collect();
+        let [one, two] = [ids[0].hex(), ids[1].hex()];
+        let lower = |names: &[&str]| -> Vec<PathBuf> {
+            let at = |name: &&str| Path::new("/s/layers").join(name);
+            names.iter().map(at).collect()
+        };
+        assert!(runs_on(&lower(&[&one, &two]), &ids));
+        assert!(runs_on(&lower(&[&one, &format!("{two}.{one}")]), &ids));
+        assert!(!runs_on(&lower(&[&two, &two]), &ids));
+        assert!(!runs_on(&lower(&[&format!("{two}.{one}"), &two]), &ids));
+        assert!(!runs_on(&lower(&[&two]), &ids));
+        assert!(!runs_on(&lower(&[&one, &one, &two]), &ids));
     }
 }

@@ -230,6 +230,29 @@ fn a_sandbox_of_an_image_outside_of_the_store_is_committed_with_that_images_laye
 }
 
 #[test]
+fn a_layout_that_is_committed_upon_takes_no_name_and_is_found_from_anywhere() {
+    let shelf = Shelf::with("debian:12", &says("mine"));
+    let mine = shelf.id("debian:12");
+    let layout = layout::write(&shelf.rig, "elsewhere", &says("theirs"), Packing::Gzip);
+    let index = layout.join("index.json");
+    let mut text: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    text["manifests"][0]["annotations"] =
+        json!({"io.containerd.image.name": "docker.io/library/debian:12"});
+    fs::write(&index, text.to_string()).unwrap();
+    let options = ["--name=box", "--read-only=false", "-d"];
+    let mut run = on(&shelf.rig, &options, "oci:elsewhere", &["true"]);
+    run.current_dir(layout.parent().unwrap());
+    let output = end(run.spawn().unwrap());
+    assert!(output.status.success(), "{}", describe(&output));
+    shelf.ok(&["wait", "box"]);
+    let mut commit = shelf.command(&["commit", "box", "made:1"]);
+    let output = end(commit.current_dir("/").spawn().unwrap());
+    assert!(output.status.success(), "{}", describe(&output));
+    shelf.runs("made:1", &[], "theirs\n");
+    assert_eq!(shelf.id("debian:12"), mine);
+}
+
+#[test]
 fn a_sandbox_of_a_prepared_directory_is_committed_as_one_layer() {
     let shelf = Shelf::new();
     let image = format!("dir:{}", shelf.rig.path("image").display());

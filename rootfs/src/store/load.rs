@@ -28,6 +28,17 @@ pub enum Origin<'a> {
     File(File, &'a Path),
 }
 
+/// Which names loaded images get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming<'a> {
+    /// Those the archive or layout gives: each is taken from the image that had it.
+    Given,
+    /// This one, which only one image can have.
+    As(&'a Name),
+    /// None: images that have a name keep it, the others stay until they are pruned.
+    Nothing,
+}
+
 /// An image that was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
@@ -46,14 +57,12 @@ struct Finished {
 impl Store {
     /// Loads every image of an archive or layout, or the one that is named, and unpacks those that run here.
     ///
-    /// The names are those the archive gives, unless `name` is given, which only one image can have.
-    ///
     /// # Errors
     /// Any [`Error`] of finding, checking and unpacking. Images that were complete before keep their names.
     pub fn load(
         &self,
         from: Origin<'_>,
-        name: Option<&Name>,
+        naming: Naming<'_>,
         platform: &Platform,
         ownership: Ownership,
     ) -> Result<Vec<Loaded>> {
@@ -75,15 +84,15 @@ impl Store {
         match from {
             Origin::Reference(Reference::OciLayout { dir, tag }) => {
                 let place = Place::directory(&absolute(dir)?)?;
-                load(&place).layout(tag.as_deref(), name)
+                load(&place).layout(tag.as_deref(), naming)
             }
             Origin::Reference(Reference::OciArchive { file, tag }) => {
                 let place = opened(file)?;
-                load(&place).layout(tag.as_deref(), name)
+                load(&place).layout(tag.as_deref(), naming)
             }
             Origin::Reference(Reference::DockerArchive { file, reference }) => {
                 let place = opened(file)?;
-                load(&place).docker(reference.as_deref(), name)
+                load(&place).docker(reference.as_deref(), naming)
             }
             Origin::Reference(other) => Err(Error::Reference {
                 text: other.to_string(),
@@ -93,9 +102,9 @@ impl Store {
                 let place = self.archive(path, file)?;
                 // docker writes both descriptions; the layout's keeps the digests of the manifests.
                 if place.open("index.json")?.is_some() {
-                    load(&place).layout(None, name)
+                    load(&place).layout(None, naming)
                 } else {
-                    load(&place).docker(None, name)
+                    load(&place).docker(None, naming)
                 }
             }
         }
@@ -124,6 +133,17 @@ impl Store {
     }
 }
 
+impl Naming<'_> {
+    /// The names of one image, of those the archive gives it.
+    fn names(self, given: impl IntoIterator<Item = Name>) -> Vec<Name> {
+        match self {
+            Self::Given => given.into_iter().collect(),
+            Self::As(name) => vec![name.clone()],
+            Self::Nothing => Vec::new(),
+        }
+    }
+}
+
 struct Load<'a> {
     store: &'a Store,
     intake: &'a Intake<'a>,
@@ -134,20 +154,20 @@ struct Load<'a> {
 
 impl Load<'_> {
     /// The images of an OCI layout.
-    fn layout(&self, tag: Option<&str>, name: Option<&Name>) -> Result<Vec<Loaded>> {
+    fn layout(&self, tag: Option<&str>, naming: Naming<'_>) -> Result<Vec<Loaded>> {
         let all = index(self.place)?.manifests;
         let chosen: Vec<&Descriptor> = match tag {
             Some(tag) => vec![choose(self.place, &all, Wanted::Tag(tag), self.platform)?],
             None => all.iter().collect(),
         };
-        self.only(name, chosen.len())?;
+        self.only(naming, chosen.len())?;
         let mut loaded: Vec<Loaded> = Vec::new();
         for entry in chosen {
             let finished = self.copy(entry, DEEPEST)?;
             // containerd's annotation is the full name where the other is a tag alone.
             let own = entry.annotations.get(CONTAINERD_NAME).map(String::as_str);
             let own = own.or(entry.name()).and_then(|own| Name::parse(own).ok());
-            let names: Vec<Name> = name.cloned().or(own).into_iter().collect();
+            let names = naming.names(own);
             self.publish(&finished, &names)?;
             match loaded.iter_mut().find(|other| other.id == finished.id) {
                 Some(other) => other.names.extend(names),
@@ -168,7 +188,7 @@ impl Load<'_> {
     }
 
     /// The images of a docker archive.
-    fn docker(&self, wanted: Option<&str>, name: Option<&Name>) -> Result<Vec<Loaded>> {
+    fn docker(&self, wanted: Option<&str>, naming: Naming<'_>) -> Result<Vec<Loaded>> {
         let items = docker::items(self.place)?;
         let full = |name: &str| Name::parse(name).ok();
         let chosen: Vec<_> = items
@@ -191,15 +211,12 @@ impl Load<'_> {
                     .collect(),
             });
         }
-        self.only(name, chosen.len())?;
+        self.only(naming, chosen.len())?;
         let mut loaded = Vec::new();
         for item in chosen {
             let source = docker::source(self.place, item)?;
             let finished = self.convert(&source)?;
-            let names: Vec<Name> = match name {
-                Some(name) => vec![name.clone()],
-                None => item.names().filter_map(full).collect(),
-            };
+            let names = naming.names(item.names().filter_map(full));
             self.publish(&finished, &names)?;
             loaded.push(Loaded {
                 names,
@@ -209,8 +226,8 @@ impl Load<'_> {
         Ok(loaded)
     }
 
-    fn only(&self, name: Option<&Name>, count: usize) -> Result<()> {
-        if name.is_some() && count != 1 {
+    fn only(&self, naming: Naming<'_>, count: usize) -> Result<()> {
+        if matches!(naming, Naming::As(_)) && count != 1 {
             return Err(Error::NoSuchImage {
                 path: self.place.path().to_owned(),
                 wanted: None,

@@ -43,7 +43,7 @@ pub use self::hold::Hold;
 pub use self::images::{Details, Stored};
 pub use self::intake::{Incoming, Intake, Open, Taken};
 use self::layers::Layers;
-pub use self::load::{Loaded, Origin};
+pub use self::load::{Loaded, Naming, Origin};
 pub use self::make::NewLayer;
 use self::record::{Identity, Key};
 pub use self::remove::{Extent, Removed};
