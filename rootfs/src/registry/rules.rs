@@ -2,12 +2,14 @@
 //! (containers-policy.json(5)), with one kind more: `digestPinned`, which takes only images named by digest.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::identity::Identity;
@@ -28,16 +30,56 @@ pub(super) struct Rules {
     document: Option<Document>,
 }
 
+/// A rule that is mistyped must not be one that is not there: what is not known is refused everywhere.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Document {
     default: Vec<Requirement>,
     #[serde(default)]
-    transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
+    transports: Once<Once<Vec<Requirement>>>,
+}
+
+/// A map in which each key is written once: of two rules for one scope nobody knows which is meant.
+#[derive(Debug)]
+struct Once<T>(BTreeMap<String, T>);
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Once<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Once<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut given: A) -> Result<Once<T>, A::Error> {
+                let mut all = BTreeMap::new();
+                while let Some(key) = given.next_key::<String>()? {
+                    if all.contains_key(&key) {
+                        return Err(A::Error::custom(format_args!("{key:?} is there twice")));
+                    }
+                    let value = given.next_value()?;
+                    all.insert(key, value);
+                }
+                Ok(Once(all))
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
 }
 
 /// One thing that a rule wants.
 #[derive(Debug, Deserialize)]
-#[serde(try_from = "Map<String, Value>")]
+#[serde(try_from = "Once<Value>")]
 enum Requirement {
     Accept,
     Reject,
@@ -48,8 +90,14 @@ enum Requirement {
     Unknown(String),
 }
 
+/// The members of `insecureAcceptAnything` and `reject`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 /// The members of `digestPinned`.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Pinned {
     #[serde(default)]
     digests: Vec<Digest>,
@@ -79,10 +127,11 @@ const NOT_CHECKED: [&str; 6] = [
     "rekorPublicKeyDatas",
 ];
 
-impl TryFrom<Map<String, Value>> for Requirement {
+impl TryFrom<Once<Value>> for Requirement {
     type Error = String;
 
-    fn try_from(mut members: Map<String, Value>) -> Result<Self, String> {
+    fn try_from(members: Once<Value>) -> Result<Self, String> {
+        let mut members: Map<String, Value> = members.0.into_iter().collect();
         let Some(Value::String(kind)) = members.remove("type") else {
             return Err("a requirement has no type".to_owned());
         };
@@ -90,8 +139,14 @@ impl TryFrom<Map<String, Value>> for Requirement {
             .keys()
             .find(|key| NOT_CHECKED.contains(&key.as_str()));
         Ok(match (kind.as_str(), more) {
-            ("insecureAcceptAnything", _) => Self::Accept,
-            ("reject", _) => Self::Reject,
+            ("insecureAcceptAnything", _) => {
+                let Nothing {} = from_members(members)?;
+                Self::Accept
+            }
+            ("reject", _) => {
+                let Nothing {} = from_members(members)?;
+                Self::Reject
+            }
             ("digestPinned", _) => {
                 let pinned: Pinned = from_members(members)?;
                 Self::Pinned(pinned.digests)
@@ -270,7 +325,7 @@ impl Rules {
 
 /// The requirements of the narrowest scope that a name is in, and what that is called.
 fn applicable<'d>(document: &'d Document, name: &Name) -> (String, &'d [Requirement]) {
-    if let Some(scopes) = document.transports.get("docker") {
+    if let Some(scopes) = document.transports.0.get("docker") {
         let repository = format!("{}/{}", name.registry, name.repository);
         let mut candidates = vec![name.to_string()];
         candidates.extend(name.tag.iter().map(|tag| format!("{repository}:{tag}")));
@@ -290,7 +345,7 @@ fn applicable<'d>(document: &'d Document, name: &Name) -> (String, &'d [Requirem
         }
         candidates.push(String::new());
         for candidate in candidates {
-            if let Some(requirements) = scopes.get(&candidate) {
+            if let Some(requirements) = scopes.0.get(&candidate) {
                 let scope = if candidate.is_empty() {
                     "every registry".to_owned()
                 } else {
@@ -375,6 +430,38 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    #[test]
+    fn rules_that_are_mistyped_are_refused_and_not_passed_over() {
+        let accept = r#"[{"type":"insecureAcceptAnything"}]"#;
+        let broken = |text: &str| {
+            serde_json::from_str::<Document>(text)
+                .unwrap_err()
+                .to_string()
+        };
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for requirement in [
+            format!(r#"{{"type":"digestPinned","digest":["{digest}"]}}"#),
+            r#"{"type":"insecureAcceptAnything","keyPath":"/k"}"#.to_owned(),
+            r#"{"type":"reject","unless":"signed"}"#.to_owned(),
+        ] {
+            let error = broken(&format!(r#"{{"default":[{requirement}]}}"#));
+            assert!(error.contains("unknown field"), "{error}");
+        }
+        let error = broken(&format!(
+            r#"{{"default":{accept},"transport":{{"docker":{{"":[{{"type":"reject"}}]}}}}}}"#
+        ));
+        assert!(error.contains("`transport`"), "{error}");
+        for twice in [
+            format!(r#"{{"docker":{{"a.example":[{{"type":"reject"}}],"a.example":{accept}}}}}"#),
+            format!(r#"{{"docker":{{"":[{{"type":"reject"}}]}},"docker":{{"":{accept}}}}}"#),
+        ] {
+            let error = broken(&format!(r#"{{"default":{accept},"transports":{twice}}}"#));
+            assert!(error.contains("twice"), "{error}");
+        }
+        let error = broken(r#"{"default":[{"type":"reject","type":"insecureAcceptAnything"}]}"#);
+        assert!(error.contains("twice"), "{error}");
     }
 
     #[test]
