@@ -497,7 +497,7 @@ mod tests {
         assert_eq!(wait(" 7 ", now), Some(Duration::from_secs(7)));
         let date = "Sun, 06 Nov 1994 08:50:07 GMT";
         assert_eq!(wait(date, now), Some(Duration::from_secs(30)));
-        assert_eq!(wait(date, now + Duration::from_secs(60)), None);
+        assert_eq!(wait(date, now + Duration::from_mins(1)), None);
         assert_eq!(wait("soon", now), None);
     }
 }
