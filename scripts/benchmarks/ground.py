@@ -43,9 +43,10 @@ class User:
 
     def run(self, argv, **options):
         """Runs a command as this user; its output is captured."""
+        if "input" not in options:
+            options["stdin"] = subprocess.DEVNULL
         return subprocess.run(
-            self.prefix + [str(a) for a in argv], env=self.env, cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, errors="replace", **options)
+            self.prefix + [str(a) for a in argv], env=self.env, cwd=self.home, capture_output=True, text=True, errors="replace", **options)
 
     def checked(self, argv, **options):
         done = self.run(argv, **options)

@@ -12,6 +12,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 from ground import Ground, first_line, leave_hybrid_cgroups, machine, table
 
@@ -88,6 +89,14 @@ def times(user, found, rounds, runs):
     return result
 
 
+def until_gone(user, found, runs):
+    """Median seconds until nothing is left of a command; bubblewrap ends before its sandbox does."""
+    reader = Path(__file__).with_name("gone.py").read_text()
+    fast = {name: argv for name, argv in found.items() if name != "podman"}
+    done = user.checked([sys.executable, "-c", reader, runs], input=json.dumps(fast))
+    return {name: statistics.median(seconds) for name, seconds in json.loads(done.stdout).items()}
+
+
 def system_calls(user, argv):
     """All system calls of a run, its command's included."""
     done = user.run(["strace", "-f", "-c", "-o", user.home / "strace.txt", *argv])
@@ -108,13 +117,15 @@ def measure(ground, user, options):
     measured = times(user, found, options.rounds, options.runs)
     for name, seconds in measured.items():
         medians[name] = statistics.median(seconds)
+    gone = until_gone(user, found, options.rounds * options.runs)
     for name, seconds in measured.items():
         calls = system_calls(user, found[name])
         rows.append([name, f"{medians[name] * 1e3:.2f}", f"{min(seconds) * 1e3:.2f}", *(
             ratio(medians[name], medians.get(peer)) for peer in ("bubblewrap", "crun", "runc")),
+            f"{gone[name] * 1e3:.2f}" if name in gone else "–", ratio(gone.get(name), gone.get("bubblewrap")),
             str(calls or "–"), str(len(seconds))])
     print(f"As {user.title}:\n")
-    table(["`true` in a sandbox", "median ms", "least ms", "/ bubblewrap", "/ crun", "/ runc", "system calls", "runs"], rows)
+    table(["`true` in a sandbox", "median ms", "least ms", "/ bubblewrap", "/ crun", "/ runc", "gone ms", "/ bubblewrap", "system calls", "runs"], rows)
     for name, words in refused.items():
         print(f"{name} does not run here: {words}\n")
 
