@@ -100,9 +100,16 @@ impl Cgroup {
             return Ok(());
         }
         let place = Place::new(id, request)?;
-        legacy::add(self, &Host::find()?, &place, absent)?;
+        let host = Host::find()?;
         let was_frozen = self.is_frozen()?;
-        let moved = self.freeze().and_then(|()| self.take_in(tree));
+        let had = self.v1.len();
+        let moved = legacy::add(self, &host, &place, absent)
+            .and_then(|()| self.freeze())
+            .and_then(|()| self.take_in(tree));
+        if moved.is_err() {
+            // A limit in a directory that not all are in would be one that does not hold.
+            legacy::take_back(self, &host, had);
+        }
         if was_frozen {
             return moved;
         }
@@ -170,7 +177,81 @@ fn is_same(file: &str, wanted: &str, held: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_same;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// A cgroup v1 that only limits the number of processes; none where this host or user cannot have one.
+    fn only_pids(id: &str) -> Option<Cgroup> {
+        let resources = serde_json::from_str(r#"{"pids":{"limit":20}}"#).unwrap();
+        let made = Cgroup::create(id, &resources, &Request::default());
+        let cgroup = made.ok()?.unwrap();
+        if cgroup.v1.is_empty() {
+            cgroup.remove().unwrap();
+            return None;
+        }
+        Some(cgroup)
+    }
+
+    #[test]
+    fn a_controller_that_cannot_be_added_leaves_no_directory_that_holds_nobody() {
+        let _alone = super::super::tests::alone();
+        let id = format!("test-change-{}", std::process::id());
+        let Some(mut cgroup) = only_pids(&id) else {
+            return;
+        };
+        // Without it, processes cannot be stopped to be moved.
+        let unified = cgroup.unified.take();
+        let had = cgroup.v1.len();
+        let more = serde_json::from_str(r#"{"cpu":{"shares":512}}"#).unwrap();
+        // The second attempt must not find what the first one has made.
+        for _ in 0..2 {
+            let changed = cgroup.change(&id, &more, &Request::default(), Vec::new);
+            assert!(
+                matches!(changed, Err(Error::NoSuchLimit { .. })),
+                "{changed:?}"
+            );
+            assert_eq!(cgroup.v1.len(), had);
+        }
+        cgroup.unified = unified;
+        cgroup.remove().unwrap();
+    }
+
+    #[test]
+    fn processes_go_back_where_they_were_when_a_controller_is_taken_away_again() {
+        let _alone = super::super::tests::alone();
+        let id = format!("test-back-{}", std::process::id());
+        let Some(mut cgroup) = only_pids(&id) else {
+            return;
+        };
+        let (had, host) = (cgroup.v1.len(), Host::find().unwrap());
+        let place = Place::new(&id, &Request::default()).unwrap();
+        let mut cpu = Controllers::default();
+        cpu.insert(super::super::Controller::Cpu);
+        legacy::add(&mut cgroup, &host, &place, cpu).unwrap();
+        let added = cgroup.v1[had].1.path().to_owned();
+        let mut child = Command::new("/bin/cat")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let of = |pid: u32| {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+            let names = |line: &&str| {
+                let names = line.split(':').nth(1).unwrap_or_default();
+                names.split(',').any(|name| name == "cpu")
+            };
+            text.lines().find(names).unwrap().to_owned()
+        };
+        let before = of(child.id());
+        cgroup.join(i32::try_from(child.id()).unwrap()).unwrap();
+        legacy::take_back(&mut cgroup, &host, had);
+        let after = of(child.id());
+        let (length, exists) = (cgroup.v1.len(), added.exists());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        cgroup.remove().unwrap();
+        assert_eq!((length, exists, after), (had, false, before));
+    }
 
     #[test]
     fn a_value_is_the_same_in_the_kernels_own_words_and_nothing_else_is() {

@@ -76,22 +76,7 @@ fn fill_v1(
         if controllers.without(wanted) == *controllers {
             continue;
         }
-        let cpuset = controllers.contains(Controller::Cpuset);
-        let made = below(hierarchy, place, |parent| {
-            if cpuset {
-                inherit_cpuset(parent)
-            } else {
-                Ok(())
-            }
-        })
-        .and_then(|directory| {
-            if cpuset && let Err(error) = inherit_cpuset(directory.path()) {
-                let _ = std::fs::remove_dir(directory.path());
-                return Err(error);
-            }
-            Ok(directory)
-        });
-        match made {
+        match directory_in(hierarchy, *controllers, place) {
             Ok(directory) => cgroup.v1.push((*controllers, directory)),
             // It would only have been shown.
             Err(_) if required.without(*controllers) == required => {}
@@ -119,23 +104,45 @@ pub(super) fn add(
         if controllers.without(absent) == *controllers {
             continue;
         }
-        let cpuset = controllers.contains(Controller::Cpuset);
-        let directory = below(hierarchy, place, |parent| {
-            if cpuset {
-                inherit_cpuset(parent)
-            } else {
-                Ok(())
-            }
-        })?;
-        if cpuset {
-            inherit_cpuset(directory.path())?;
-        }
+        let directory = directory_in(hierarchy, *controllers, place)?;
         controllers
             .iter()
             .for_each(|controller| got.insert(controller));
         cgroup.v1.push((*controllers, directory));
     }
     no_hierarchy(absent.without(got))
+}
+
+/// Undoes [`add`]: all directories but the first `had` go, after their processes, which return to the caller's own cgroup.
+pub(super) fn take_back(cgroup: &mut Cgroup, host: &Host, had: usize) {
+    for (controllers, directory) in cgroup.v1.split_off(had.min(cgroup.v1.len())) {
+        let hierarchy = host.v1.iter().find(|(of, _)| *of == controllers);
+        let own = hierarchy.and_then(|(_, hierarchy)| hierarchy.own.as_deref());
+        // The failure that led here is the one to report; what stays is swept once it is empty.
+        if let Some(back) = own.or(directory.path().parent())
+            && let Ok(back) = Directory::open(back)
+        {
+            let _ = directory.empty_into(&back);
+        }
+        let _ = directory.remove();
+    }
+}
+
+/// The directory of `place` for these controllers, ready to take processes.
+fn directory_in(
+    hierarchy: &Hierarchy,
+    controllers: Controllers,
+    place: &Place,
+) -> Result<Directory, Error> {
+    if !controllers.contains(Controller::Cpuset) {
+        return below(hierarchy, place, |_| Ok(()));
+    }
+    let directory = below(hierarchy, place, inherit_cpuset)?;
+    if let Err(error) = inherit_cpuset(directory.path()) {
+        let _ = directory.remove();
+        return Err(error);
+    }
+    Ok(directory)
 }
 
 /// An error for these, if there are any.

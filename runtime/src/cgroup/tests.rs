@@ -19,7 +19,7 @@ pub(super) fn resources(json: &str) -> LinuxResources {
 }
 
 /// One at a time: making a cgroup may move the whole test process.
-fn alone() -> MutexGuard<'static, ()> {
+pub(super) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -141,19 +141,8 @@ fn make_room(parent: &Path) -> Result<(), Error> {
     let leaf = parent.join(CALLER);
     Directory::make(&leaf, true)?;
     let (parent, leaf) = (Directory::open(parent)?, Directory::open(&leaf)?);
-    // Those that were forked meanwhile come in the next round.
-    for _ in 0..100 {
-        let processes = parent.read("cgroup.procs")?;
-        if processes.is_empty() {
-            return Ok(());
-        }
-        for pid in processes.lines() {
-            match leaf.write("cgroup.procs", pid) {
-                // It ended meanwhile.
-                Err(error) if error.errno() == Some(Errno::ESRCH) => {}
-                other => other?,
-            }
-        }
+    if parent.empty_into(&leaf)? {
+        return Ok(());
     }
     Err(Error::Blocked(format!(
         "new processes appear in {} faster than they can be moved; start palisade in a cgroup of its own",

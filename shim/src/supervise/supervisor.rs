@@ -431,7 +431,12 @@ impl Supervisor<'_> {
             // The kernel holds the limit now.
             self.memory = None;
         }
-        desk.changed(change, result, self.sandbox.cgroup(), asker);
+        let cgroup = self.sandbox.cgroup();
+        desk.changed(change, result, cgroup, asker);
+        if !desk.is_paused() && cgroup.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
+            // It was stopped to be moved, and does not go on: that is what the state says, so that it can be unpaused.
+            desk.froze(true, Ok(()), cgroup, None);
+        }
     }
 
     /// Lets a paused sandbox go on that is to end: what is stopped cannot. Killing does without, where this fails.
