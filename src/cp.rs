@@ -5,11 +5,12 @@ use std::fs;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use palisade_runtime::archive::{ArchiveError, Target, Unpacking, Where, pack, unpack};
-use palisade_runtime::{Copied, JoinCommand, Root, Service, Upper};
+use palisade_runtime::{Copied, JoinCommand, Lasting, Root, Service, Upper};
 use palisade_shim::Error;
 use palisade_shim::joined::Transfer;
 use palisade_shim::state::Entry;
@@ -23,6 +24,8 @@ use crate::sandboxes::{failure, registry};
 const TOP: &str = "top";
 const BLOCK: usize = 512;
 const BUFFER: usize = 64 * 1024;
+/// What to do about what the sandbox's side says.
+const ACCESSIBLE: &str = "a path that its command can read or write";
 
 /// One side of a copy.
 enum Place {
@@ -123,6 +126,7 @@ fn copy_out(
             directory: target.directory,
             top: Some(target.name.unwrap_or_default()),
             owners,
+            lasting: None,
         };
         unpack(head.as_slice().chain(from), &how)
     })
@@ -194,7 +198,7 @@ fn receive(
     })
     .map_err(|error| failure(&error))?;
     let result = read(BufReader::with_capacity(BUFFER, stream));
-    end(transfer, still, result)
+    end(transfer, still, result, ACCESSIBLE)
 }
 
 /// The sandbox as it stands, where it does not run.
@@ -219,47 +223,27 @@ fn join(still: Option<&Still>, entry: &Entry, connection: &OwnedFd) -> Result<()
     }
 }
 
-/// Whether what is written at `path` is still there at the next start: not in memory.
-fn keeps(entry: &Entry, path: &Path) -> Result<bool, Failure> {
+/// What of a sandbox is still there at its next start. What a path leads to is for the side in the sandbox to find.
+fn lasting(entry: &Entry) -> Result<Lasting, Failure> {
     let plan = entry.plan().map_err(|error| failure(&error))?;
     let mounts = plan.spec.mounts().iter().flatten();
-    let place = mounts
-        .filter(|mount| path.starts_with(mount.destination()))
-        .max_by_key(|mount| mount.destination().components().count());
-    let on_disk = matches!(
-        &plan.root,
-        Root::Overlay {
-            upper: Upper::Directory(_),
-            ..
-        }
-    );
-    Ok(match place {
-        None => on_disk,
-        Some(mount) => match mount.typ().as_deref() {
-            Some("bind") => true,
-            // What the image has something at stays part of the writable layer.
-            Some("tmpfs") if on_disk => {
-                let options = mount.options().iter().flatten();
-                let inside = mount
-                    .destination()
-                    .strip_prefix("/")
-                    .unwrap_or(mount.destination());
-                options.into_iter().any(|option| option == "tmpcopyup")
-                    && layers(&plan.root).iter().any(|layer| {
-                        let mut there = fs::read_dir(layer.join(inside)).into_iter().flatten();
-                        there.next().is_some()
-                    })
+    let sources = mounts
+        .filter(|mount| mount.typ().as_deref() == Some("bind"))
+        .filter_map(|mount| mount.source().as_ref());
+    Ok(Lasting {
+        root: matches!(
+            plan.root,
+            Root::Overlay {
+                upper: Upper::Directory(_),
+                ..
             }
-            _ => false,
-        },
+        ),
+        devices: sources
+            .filter_map(|source| fs::metadata(source).ok())
+            .filter(fs::Metadata::is_dir)
+            .map(|found| found.dev())
+            .collect(),
     })
-}
-
-fn layers(root: &Root) -> &[PathBuf] {
-    match root {
-        Root::Overlay { lower, .. } => lower,
-        _ => &[],
-    }
 }
 
 /// Has the sandbox unpack at `path` what is written.
@@ -270,34 +254,28 @@ fn send(
     name: &OsStr,
     write: impl FnOnce(&mut fs::File) -> Result<(), ArchiveError>,
 ) -> Result<(), Failure> {
+    let still = stand(entry)?;
     let command = JoinCommand {
         args: vec![path.into(), name.into()],
         service: Some(service),
+        lasting: match still {
+            Some(_) => Some(lasting(entry)?),
+            None => None,
+        },
         ..JoinCommand::default()
     };
-    let still = stand(entry)?;
-    if still.is_some() && !keeps(entry, path)? {
-        still
-            .map_or(Ok(()), Still::end)
-            .map_err(|error| failure(&error))?;
-        return Err(wrong(
-            &format!(
-                "{} of a sandbox that does not run is memory, and what is written there would be lost",
-                path.display()
-            ),
-            &format!(
-                "palisade start {} first; a path in a volume or in a mounted directory; or a sandbox of run --read-only=false",
-                entry.short()
-            ),
-        ));
-    }
     let (transfer, mut stream) = Transfer::begin(&command, |connection| {
         join(still.as_ref(), entry, &connection)
     })
     .map_err(|error| failure(&error))?;
     let result = write(&mut stream);
     drop(stream);
-    end(transfer, still, result)
+    let remedy = format!(
+        "a path that its command can write, and that is not memory: in a volume, in a mounted directory, or anywhere in a sandbox of run --read-only=false; or palisade start {} first",
+        entry.short()
+    );
+    let remedy = if still.is_some() { &remedy } else { ACCESSIBLE };
+    end(transfer, still, result, remedy)
 }
 
 /// What the sandbox's side says is the cause, where both failed: a stream breaks on both.
@@ -305,6 +283,7 @@ fn end(
     transfer: Transfer,
     still: Option<Still>,
     here: Result<(), ArchiveError>,
+    remedy: &str,
 ) -> Result<(), Failure> {
     let there = transfer.finish();
     let put_away = still.map_or(Ok(()), Still::end);
@@ -312,10 +291,7 @@ fn end(
         (
             Err(Error::Runtime(error)),
             Ok(()) | Err(ArchiveError::Sink(_) | ArchiveError::Stream(_)),
-        ) => Err(wrong(
-            &format!("in the sandbox: {error}"),
-            "a path that its command can read or write",
-        )),
+        ) => Err(wrong(&format!("in the sandbox: {error}"), remedy)),
         (_, Err(error)) => Err(local(&error)),
         (Err(error), Ok(())) => Err(failure(&error)),
         (Ok(()), Ok(())) => Ok(()),

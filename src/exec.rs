@@ -212,6 +212,7 @@ fn understand(
         user,
         terminal: arguments.tty.then(size),
         service: None,
+        lasting: None,
         detached: arguments.detach,
         timeout: arguments
             .timeout

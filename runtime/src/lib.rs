@@ -38,7 +38,7 @@ pub use denials::Denial;
 pub use error::Error;
 pub use idmap::helper;
 pub use join::joined::{JoinEvent, Joined};
-pub use join::request::{Copied, JoinCommand, Service, User};
+pub use join::request::{Copied, JoinCommand, Lasting, Service, User};
 pub use launch::{launch, launch_recorded};
 pub use palisade_policies::{
     Tier,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::Command;
 
 use crate::rig::{assert_code, describe, feed, text};
 use crate::sandbox::Sandboxes;
@@ -164,6 +165,8 @@ fn files_go_into_and_out_of_a_sandbox_that_does_not_run() {
 #[test]
 fn what_would_be_lost_in_a_sandbox_that_does_not_run_is_not_copied() {
     let boxes = Sandboxes::new();
+    fs::create_dir_all(boxes.rig.path("image/var")).unwrap();
+    symlink("/tmp", boxes.rig.path("image/var/memory")).unwrap();
     let image = boxes.image();
     let host = |name: &str| boxes.rig.path(name).to_str().unwrap().to_owned();
     fs::write(boxes.rig.path("file"), "x").unwrap();
@@ -181,6 +184,26 @@ fn what_would_be_lost_in_a_sandbox_that_does_not_run_is_not_copied() {
                 describe(&output)
             );
         }
+    }
+    // Where links, dots and the archive's own names lead counts, not what is typed.
+    fs::create_dir_all(boxes.rig.path("tree/tmp")).unwrap();
+    fs::write(boxes.rig.path("tree/tmp/file"), "x").unwrap();
+    let tree = boxes.rig.path("tree");
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(tree).args(["-c", "."]);
+    let packed = tar.output().unwrap().stdout;
+    for output in [
+        boxes.palisade(&["cp", &host("file"), "writable:/var/memory/file"]),
+        boxes.palisade(&["cp", &host("file"), "writable:/etc/../tmp/file"]),
+        boxes.palisade(&["cp", &format!("{}/.", host("tree")), "writable:/"]),
+        feed(boxes.command(&["cp", "-", "writable:/"]), packed),
+    ] {
+        assert_code(&output, 1);
+        assert!(
+            text(&output.stderr).contains("would be lost"),
+            "{}",
+            describe(&output)
+        );
     }
     boxes.says(&["cp", "read:/bin/not-executable", &host("out")]);
     assert_eq!(

@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
-use nix::sys::stat::{Mode, UtimensatFlags, fchmod, futimens, mkdirat, utimensat};
+use nix::sys::stat::{Mode, UtimensatFlags, fchmod, fstat, futimens, mkdirat, stat, utimensat};
+use nix::sys::statfs::{FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{
     Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, mkfifoat, symlinkat, unlinkat,
@@ -17,6 +18,10 @@ use nix::unistd::{
 use tar::{Archive, Entry, EntryType};
 
 use super::{ArchiveError, failed};
+use crate::Lasting;
+
+/// Of linux/magic.h.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 /// Who writes, and to whom what is written could be a danger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub struct Unpacking {
     pub top: Option<OsString>,
     /// Keep the owners that the archive says, as far as may be.
     pub owners: bool,
+    /// What outlasts the sandbox that this is in: nothing is written into other directories. None for no such condition.
+    pub lasting: Option<Lasting>,
 }
 
 /// Unpacks an archive. Regular files replace what is there; directories are joined with those that are there.
@@ -98,6 +105,7 @@ impl Unpacker<'_> {
         let shown = self.how.directory.join(&path);
         let write = failed("write", &shown);
         let parent = self.parent(parent)?;
+        self.lasts(&parent, &shown)?;
         let metadata = self.metadata(&entry)?;
         let kind = entry.header().entry_type();
         if kind == EntryType::Directory {
@@ -197,6 +205,30 @@ impl Unpacker<'_> {
             (true, _) => below.to_owned(),
             (false, true) => PathBuf::from(top),
             (false, false) => Path::new(top).join(below),
+        })
+    }
+
+    /// Refuses a directory whose files go with the sandbox. By the opened directory: whatever links and `..` lead to counts.
+    fn lasts(&self, directory: &OwnedFd, shown: &Path) -> Result<(), ArchiveError> {
+        let Some(lasting) = &self.how.lasting else {
+            return Ok(());
+        };
+        let look = failed("look at", shown);
+        let device = fstat(directory).map_err(&look)?.st_dev;
+        let kept = if device == stat("/").map_err(&look)?.st_dev {
+            lasting.root
+        } else if lasting.devices.contains(&device) {
+            true
+        } else {
+            let kind = fstatfs(directory).map_err(&look)?.filesystem_type();
+            kind != TMPFS_MAGIC && kind != RAMFS_MAGIC && kind != OVERLAYFS_SUPER_MAGIC
+        };
+        if kept {
+            return Ok(());
+        }
+        Err(ArchiveError::Refused {
+            path: shown.to_owned(),
+            why: "this is memory of a sandbox that does not run, and what is written there would be lost",
         })
     }
 
@@ -324,6 +356,7 @@ mod tests {
             directory: directory.to_owned(),
             top: Some(top.into()),
             owners: false,
+            lasting: None,
         }
     }
 

@@ -29,6 +29,8 @@ pub struct JoinCommand {
     pub terminal: Option<(u16, u16)>,
     /// In place of a program: what the keeper does itself, confined like a command. [`JoinCommand::args`] are its paths.
     pub service: Option<Service>,
+    /// For [`Service::Unpack`]: what outlasts the sandbox; nothing is written elsewhere. None for no such condition.
+    pub lasting: Option<Lasting>,
     /// Whether the command goes on when the caller is gone. Else its whole tree is ended then.
     pub detached: bool,
     /// Time limit, in whole milliseconds.
@@ -54,6 +56,15 @@ pub enum Service {
         /// Whether files get the owners that the archive says.
         owners: bool,
     },
+}
+
+/// Which of a sandbox's files outlast it, beside those of file systems that are not in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lasting {
+    /// Those of its root.
+    pub root: bool,
+    /// Those of the file systems with these numbers (`st_dev`, stat(2)): of what is mounted from the host.
+    pub devices: Vec<u64>,
 }
 
 /// What an archive holds.
@@ -89,6 +100,8 @@ const TERMINAL: u32 = 2;
 const USER: u32 = 4;
 const LIMITED: u32 = 8;
 const DIRECTORY: u32 = 16;
+const LASTING: u32 = 32;
+const LASTING_ROOT: u32 = 64;
 
 impl Service {
     const KINDS: [Option<Self>; 11] = {
@@ -150,6 +163,11 @@ impl JoinCommand {
             (USER, self.user.is_some()),
             (LIMITED, self.timeout.is_some()),
             (DIRECTORY, self.cwd.is_some()),
+            (LASTING, self.lasting.is_some()),
+            (
+                LASTING_ROOT,
+                self.lasting.as_ref().is_some_and(|lasting| lasting.root),
+            ),
         ] {
             flags |= if set { bit } else { 0 };
         }
@@ -197,6 +215,10 @@ impl JoinCommand {
         }
         for variable in &self.env {
             push("environment variable", variable)?;
+        }
+        if let Some(lasting) = &self.lasting {
+            let devices: Vec<String> = lasting.devices.iter().map(u64::to_string).collect();
+            push("devices", devices.join(" ").as_ref())?;
         }
         if bytes.len() > LONGEST {
             return Err(Error::Launch {
@@ -256,6 +278,16 @@ impl JoinCommand {
         };
         let args = (0..args).map(|_| string()).collect::<Option<Vec<_>>>()?;
         let env = (0..env).map(|_| string()).collect::<Option<Vec<_>>>()?;
+        let lasting = if flags & LASTING != 0 {
+            let devices = string()?.into_string().ok()?;
+            let devices = devices.split_whitespace().map(str::parse);
+            Some(Lasting {
+                root: flags & LASTING_ROOT != 0,
+                devices: devices.collect::<Result<_, _>>().ok()?,
+            })
+        } else {
+            None
+        };
         let short = |number: u32| u16::try_from(number & 0xffff).unwrap_or_default();
         let time =
             |[low, high]: [u32; 2]| Duration::from_millis(u64::from(high) << 32 | u64::from(low));
@@ -266,6 +298,7 @@ impl JoinCommand {
             user: (flags & USER != 0).then_some(User { uid, gid, groups }),
             terminal: (flags & TERMINAL != 0).then_some((short(size >> 16), short(size))),
             service,
+            lasting,
             detached: flags & DETACHED != 0,
             timeout: (flags & LIMITED != 0).then_some(time(timeout)),
             stop_signal: stop_signal.cast_signed(),
@@ -315,6 +348,10 @@ mod tests {
             service: Some(Service::Unpack {
                 copied: Copied::Content,
                 owners: true,
+            }),
+            lasting: Some(Lasting {
+                root: true,
+                devices: vec![0, u64::MAX],
             }),
             detached: true,
             // Sixty days: more than 32 bits of milliseconds.

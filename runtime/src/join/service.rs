@@ -41,6 +41,7 @@ pub(super) fn serve(service: Service, request: &JoinCommand) -> Result<(), Archi
                 directory,
                 top,
                 owners,
+                lasting: request.lasting.clone(),
             };
             unpack(
                 BufReader::with_capacity(
