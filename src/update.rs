@@ -11,7 +11,7 @@ use oci_spec::runtime::{Linux, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources}
 use palisade_policies::{Lowered, Pins, Policy, Tier};
 use palisade_shim::Error;
 use palisade_shim::monitor::Request;
-use palisade_shim::state::{Change, Config, Entry, Restart};
+use palisade_shim::state::{Change, Config, Entry, Registry, Restart};
 
 use crate::failure::Failure;
 use crate::request::{self, Limits, Pids, Swap, TypedLimits};
@@ -28,7 +28,7 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     let mut follows = true;
     let code = each(&names, |name| {
         let entry = registry.find(name).map_err(|error| failure(&error))?;
-        follows &= update(&entry, matches, restart)?;
+        follows &= update(&registry, &entry, matches, restart)?;
         Ok(Some(name.to_owned()))
     })?;
     if !follows {
@@ -41,7 +41,12 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
 }
 
 /// Changes one; false where programs in it go on reading other limits.
-fn update(entry: &Entry, matches: &ArgMatches, restart: Option<Restart>) -> Result<bool, Failure> {
+fn update(
+    registry: &Registry,
+    entry: &Entry,
+    matches: &ArgMatches,
+    restart: Option<Restart>,
+) -> Result<bool, Failure> {
     let told = |error: Error| failure(&error);
     let _alone = entry.wait_to_change().map_err(told)?;
     let config = entry.config().map_err(told)?;
@@ -89,7 +94,7 @@ fn update(entry: &Entry, matches: &ArgMatches, restart: Option<Restart>) -> Resu
         restart,
     };
     if let Some(lock) = entry.lock().map_err(told)? {
-        let written = entry.change(&change).map_err(told);
+        let written = registry.change(entry, &change).map_err(told);
         drop(lock);
         return written.map(|_| true);
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
 use nix::errno::Errno;
@@ -204,6 +204,15 @@ fn next(joined: &mut Joined) -> Result<JoinEvent, Error> {
     }
 }
 
+/// Reads some of what was written to a terminal that nobody looks at; false where there is nothing to wait for any more.
+fn drop_output(master: BorrowedFd<'_>) -> bool {
+    // A master whose other side nobody has open is ready for ever and fails with EIO; the command may live on without it.
+    match read(master, &mut [0; 4096]) {
+        Ok(count) => count > 0,
+        Err(errno) => matches!(errno, Errno::EAGAIN | Errno::EINTR),
+    }
+}
+
 struct Watch<'a> {
     copies: Copies<'a>,
     joined: Joined,
@@ -258,18 +267,15 @@ impl Watch<'_> {
         let mut blocked = SigSet::empty();
         blocked.add(Signal::SIGHUP);
         let _ = blocked.thread_set_mask();
-        let mut dropped = [0; 4096];
+        let mut open = true;
         loop {
-            if let Some(terminal) = self.joined.terminal() {
-                let mut fds = [
-                    PollFd::new(self.joined.control(), PollFlags::POLLIN),
-                    PollFd::new(terminal, PollFlags::POLLIN),
-                ];
-                let _ = poll(&mut fds, PollTimeout::NONE);
-                if fds[1].revents().is_some_and(|events| !events.is_empty()) {
-                    // Its end is the command's, which the other descriptor tells.
-                    let _ = read(terminal, &mut dropped);
-                }
+            let mut fds = vec![PollFd::new(self.joined.control(), PollFlags::POLLIN)];
+            let terminal = self.joined.terminal().filter(|_| open);
+            fds.extend(terminal.map(|terminal| PollFd::new(terminal, PollFlags::POLLIN)));
+            let _ = poll(&mut fds, PollTimeout::NONE);
+            let came = |fd: &PollFd| fd.revents().is_some_and(|events| !events.is_empty());
+            if let Some(terminal) = terminal.filter(|_| came(&fds[1])) {
+                open = drop_output(terminal);
             }
             match self.joined.event() {
                 Ok(Some(JoinEvent::Exited { .. } | JoinEvent::Closed)) | Err(_) => exit_now(0),
@@ -364,5 +370,27 @@ impl Watch<'_> {
             Some(signal) => Ok(self.joined.signal(signal)?),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    use super::drop_output;
+    use crate::stdio::set_nonblocking;
+
+    #[test]
+    fn a_terminal_that_was_left_is_read_until_nobody_has_its_other_side_open() {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        set_nonblocking(&pty.master).unwrap();
+        assert!(drop_output(pty.master.as_fd()), "it may be written to yet");
+        let mut command = File::from(pty.slave);
+        command.write_all(b"unread").unwrap();
+        assert!(drop_output(pty.master.as_fd()), "there may be more");
+        drop(command);
+        assert!(!drop_output(pty.master.as_fd()), "it was closed");
     }
 }

@@ -88,7 +88,7 @@ impl Desk {
 
     /// Writes a change into the record, before it is made.
     pub fn note_change(&mut self, change: &Change) -> Result<Changed, Error> {
-        self.known.entry.change(change)
+        self.registry.change(&self.known.entry, change)
     }
 
     /// The change was made, or not: then the record is as it was. Whoever asked is told.
@@ -121,6 +121,6 @@ impl Desk {
     /// Takes back what [`Desk::note_change`] wrote.
     pub fn take_back(&self, changed: &Changed) {
         // What could be written a moment ago can be written again.
-        let _ = self.known.entry.take_back(changed);
+        let _ = self.registry.take_back(&self.known.entry, changed);
     }
 }

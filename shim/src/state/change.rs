@@ -7,7 +7,7 @@ use oci_spec::runtime::LinuxResources;
 use palisade_runtime::Plan;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Entry, Limits, Restart, failed, write};
+use super::{Config, Entry, Limits, Registry, Restart, failed, write};
 use crate::Error;
 
 /// What is to change: from `update` to whoever has the sandbox's lock.
@@ -47,35 +47,48 @@ impl Entry {
         Flock::lock(file, FlockArg::LockExclusive)
             .map_err(|(_, errno)| failed("lock", &path)(errno.into()))
     }
+}
 
-    /// Writes a change into the record. For whoever has the sandbox's lock.
+impl Registry {
+    /// Writes a change into a sandbox's record. For whoever has the sandbox's lock.
     ///
     /// # Errors
     /// It is gone, or cannot be written: then it is as it was.
-    pub fn change(&self, change: &Change) -> Result<Changed, Error> {
-        let before = (self.config()?, self.plan()?);
+    pub fn change(&self, entry: &Entry, change: &Change) -> Result<Changed, Error> {
+        // Its name is in the same file, and may become another meanwhile.
+        let _names = self.hold_names()?;
+        let before = (entry.config()?, entry.plan()?);
         let mut config = before.0.clone();
         config.limits = change.limits.clone();
         config.restart = change.restart.unwrap_or(config.restart);
         let changed = Changed { config, before };
-        let written = write(&self.directory, "plan.json", &change.plan)
-            .and_then(|()| write(&self.directory, "config.json", &changed.config));
+        let written = write(&entry.directory, "plan.json", &change.plan)
+            .and_then(|()| write(&entry.directory, "config.json", &changed.config));
         match written {
             Ok(()) => Ok(changed),
             Err(error) => {
                 // The first failure is the one to report.
-                let _ = self.take_back(&changed);
+                let _ = restore(entry, &changed);
                 Err(error)
             }
         }
     }
 
-    /// Writes what was before.
+    /// Writes what was before; a name that it was given since is kept.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub fn take_back(&self, changed: &Changed) -> Result<(), Error> {
-        let (config, plan) = &changed.before;
-        write(&self.directory, "plan.json", plan).and(write(&self.directory, "config.json", config))
+    /// It is gone, or cannot be written.
+    pub fn take_back(&self, entry: &Entry, changed: &Changed) -> Result<(), Error> {
+        let _names = self.hold_names()?;
+        restore(entry, changed)
     }
+}
+
+fn restore(entry: &Entry, changed: &Changed) -> Result<(), Error> {
+    let (before, plan) = &changed.before;
+    let planned = write(&entry.directory, "plan.json", plan);
+    let mut config = entry.config()?;
+    config.limits = before.limits.clone();
+    config.restart = before.restart;
+    planned.and(write(&entry.directory, "config.json", &config))
 }

@@ -2,12 +2,12 @@
 //! or has another name is left over from a crash, and whoever wants the name replaces it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use nix::fcntl::FlockArg;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::{Config, Entry, Registry, failed, flock, write};
 use crate::Error;
@@ -29,6 +29,11 @@ const SECOND: [&str; 32] = [
 impl Registry {
     pub(super) fn names(&self) -> PathBuf {
         self.data.join("names")
+    }
+
+    /// Keeps names, and with them the files that hold them, as they are until it is dropped.
+    pub(super) fn hold_names(&self) -> Result<Flock<File>, Error> {
+        flock(&self.names(), FlockArg::LockExclusive)
     }
 
     /// The id behind a name.
@@ -62,8 +67,7 @@ impl Registry {
         config: &mut Config,
         publish: impl FnOnce(&Config) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let names = self.names();
-        let _lock = flock(&names, FlockArg::LockExclusive)?;
+        let _lock = self.hold_names()?;
         if config.name.is_empty() {
             config.name = self.fresh_name(&config.id)?;
         } else if let Some(holder) = self.named(&config.name)? {
@@ -81,7 +85,9 @@ impl Registry {
     /// # Errors
     /// [`Error::NameTaken`], or what could not be written.
     pub fn rename(&self, entry: &Entry, name: &str) -> Result<(), Error> {
-        let _lock = flock(&self.names(), FlockArg::LockExclusive)?;
+        // What is asked of a monitor meanwhile reads the record first.
+        let _alone = entry.wait_to_change()?;
+        let _lock = self.hold_names()?;
         if let Some(holder) = self.named(name)? {
             return Err(Error::NameTaken {
                 name: name.to_owned(),
@@ -100,7 +106,7 @@ impl Registry {
 
     /// Frees the name of a sandbox that is gone, unless somebody else has it by now.
     pub(super) fn release(&self, name: &str, id: &str) -> Result<(), Error> {
-        let _lock = flock(&self.names(), FlockArg::LockExclusive)?;
+        let _lock = self.hold_names()?;
         match self.id_of(name) {
             Some(holder) if holder == id => self.unlink(name),
             _ => Ok(()),

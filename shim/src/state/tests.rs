@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use oci_spec::runtime::Spec;
 
-use super::{Config, Known, Lock, PASSING, Registry, State, Status};
+use super::{Change, Config, Known, Limits, Lock, PASSING, Registry, Restart, State, Status};
 use crate::Error;
 
 fn config(first: char, name: &str) -> Config {
@@ -66,6 +66,26 @@ fn a_name_belongs_to_one_sandbox_until_it_is_renamed_or_removed() {
     assert!(registry.find("www").is_err());
     create(&registry, 'c', "www").unwrap();
     assert_eq!(registry.list().unwrap().sandboxes.len(), 2);
+}
+
+#[test]
+fn a_new_name_outlives_a_change_that_is_taken_back() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::new(data.path());
+    let (made, _lock) = create(&registry, 'a', "web").unwrap();
+    let change = Change {
+        resources: None,
+        plan: crate::sample::plan(Spec::default()),
+        limits: Limits::default(),
+        restart: Some(Restart::Always),
+    };
+    let changed = registry.change(&made.entry, &change).unwrap();
+    assert_eq!(made.entry.config().unwrap().restart, Restart::Always);
+    registry.rename(&made.entry, "www").unwrap();
+    registry.take_back(&made.entry, &changed).unwrap();
+    let config = made.entry.config().unwrap();
+    assert_eq!((config.name.as_str(), config.restart), ("www", Restart::No));
+    assert_eq!(registry.find("www").unwrap(), made.entry);
 }
 
 #[test]

@@ -259,6 +259,11 @@ impl Supervisor<'_> {
             if look.is_some_and(|at| at <= Instant::now()) {
                 return Ok(Event::Look);
             }
+            let gone = !came(&fds[0]).is_empty();
+            // Without namespaces what PID 1 leaves behind lives on until it is settled, and may never stop writing.
+            if gone && !self.control && self.sandbox.tier() == Tier::NoNamespace {
+                return Ok(Event::Gone);
+            }
             if fds[relays.clone()].iter().any(|fd| !came(fd).is_empty()) {
                 return Ok(Event::Flow);
             }
@@ -269,7 +274,7 @@ impl Supervisor<'_> {
             if fds[asked..own].iter().any(|fd| !came(fd).is_empty()) {
                 return Ok(Event::Denial);
             }
-            if !came(&fds[0]).is_empty() {
+            if gone {
                 return Ok(Event::Gone);
             }
         }
