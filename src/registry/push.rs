@@ -62,10 +62,11 @@ pub fn list(matches: &ArgMatches) -> Result<u8, Failure> {
             format!("palisade push {text}"),
         ));
     }
+    // Before anything is sent: an id has no name to take away.
+    let purged = matches.get_flag("purge").then(|| name(text)).transpose()?;
     push(matches, &ready, &entry, &destination(matches, text)?)?;
-    if matches.get_flag("purge") {
+    if let Some(own) = purged {
         let keep = keep(matches)?;
-        let own = name(text)?;
         let gone = |entries: &[Descriptor]| {
             let own = entries.iter().filter(|entry| entry.is_called(&own));
             Ok(own.cloned().collect())

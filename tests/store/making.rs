@@ -411,6 +411,18 @@ fn a_list_is_changed_in_place_and_goes_without_its_images() {
         &["manifest", "annotate", "all", "native", "--arch", "a b"],
         &["linux/amd64"],
     );
+    // An id is no name to take away; it is said before anything is sent.
+    let index = shelf.index();
+    let entries = index["manifests"].as_array().unwrap();
+    let list = entries
+        .iter()
+        .find(|entry| entry["mediaType"].as_str().unwrap().contains("index"))
+        .unwrap();
+    let id = list["digest"].as_str().unwrap();
+    shelf.refused(
+        &["manifest", "push", "--purge", id, "localhost:1/all"],
+        &["is not the name of an image"],
+    );
     shelf.ok(&["manifest", "rm", "all"]);
     assert_eq!(shelf.ok(&["images", "-q", "all"]), "");
     shelf.runs("native", &["echo", "ran"], "ran\n");

@@ -24,8 +24,18 @@ pub(super) struct Http {
     connect: Duration,
     idle: Duration,
     proxies: Proxies,
-    stopped: Mutex<bool>,
+    state: Mutex<State>,
     stop: Condvar,
+}
+
+/// Whether there are to be connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    /// Not until all that are under way have ended.
+    BrokenOff,
+    /// Never again.
+    Stopped,
 }
 
 /// Why there was no answer.
@@ -64,31 +74,54 @@ impl Http {
             connect: options.connect,
             idle: options.idle,
             proxies: Proxies::new(options),
-            stopped: Mutex::new(false),
+            state: Mutex::new(State::Running),
             stop: Condvar::new(),
         })
     }
 
-    /// Breaks every connection off and lets no other come into being.
+    /// Breaks every connection off and lets no other come into being, ever.
     pub(super) fn stop(&self) {
-        *lock(&self.stopped) = true;
+        self.end(State::Stopped);
+    }
+
+    /// Breaks every connection off and lets no other come into being until [`Http::go_on`].
+    pub(super) fn break_off(&self) {
+        self.end(State::BrokenOff);
+    }
+
+    /// Allows connections again, once nobody is left of those that were broken off; after a stop it does nothing.
+    pub(super) fn go_on(&self) {
+        let mut state = lock(&self.state);
+        if *state == State::BrokenOff {
+            // What was shut down stays so.
+            lock(&self.agents).clear();
+            *state = State::Running;
+        }
+    }
+
+    fn end(&self, how: State) {
+        let mut state = lock(&self.state);
+        if *state != State::Stopped {
+            *state = how;
+        }
+        drop(state);
         self.stop.notify_all();
         for agent in lock(&self.agents).values() {
             agent.clone().shutdown();
         }
     }
 
-    /// Waits, unless stopped.
+    /// Waits, unless stopped or broken off.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] once stopped; without a pause it only looks.
+    /// [`Error::Interrupted`] then; without a pause it only looks.
     pub(super) fn pause(&self, pause: Duration) -> Result<()> {
-        let stopped = lock(&self.stopped);
-        let (stopped, _) = self
+        let state = lock(&self.state);
+        let (state, _) = self
             .stop
-            .wait_timeout_while(stopped, pause, |stopped| !*stopped)
+            .wait_timeout_while(state, pause, |state| *state == State::Running)
             .unwrap_or_else(PoisonError::into_inner);
-        if *stopped {
+        if *state != State::Running {
             return Err(Error::Interrupted);
         }
         Ok(())

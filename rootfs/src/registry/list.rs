@@ -24,6 +24,9 @@ const MOST_PAGES: u32 = 100;
 /// Tags that are asked for at a time.
 const PAGE: u32 = 1000;
 
+/// Entries of a list that are kept: as many as the pages may hold if each is as long as was asked for.
+const MOST_ENTRIES: usize = 100_000;
+
 /// Something that refers to an image: a signature, a list of what is in it, an attestation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -78,7 +81,9 @@ impl Registries {
         let ask = Ask::new(Method::GET, path, session.scope("pull"), doing);
         let mut all = Vec::new();
         let found = pages(session, ask, |page: Tags| {
-            for tag in page.tags.unwrap_or_default() {
+            let tags = page.tags.unwrap_or_default();
+            room(all.len(), tags.len())?;
+            for tag in tags {
                 let text = format!("{}/{}:{tag}", name.registry, name.repository);
                 all.push(Name::parse(&text)?);
             }
@@ -108,10 +113,7 @@ impl Registries {
         let ask = Ask::new(Method::GET, path, session.scope("pull"), doing)
             .header("accept", media_type::OCI_INDEX);
         let mut all = Vec::new();
-        let take = |page: Index| {
-            all.extend(page.manifests.unwrap_or_default());
-            Ok(())
-        };
+        let take = |page: Index| gather(&mut all, page);
         // An older registry has it under a tag.
         if !pages(session, ask, take)? {
             all = fallback(session, digest, "pull")?.1;
@@ -163,6 +165,25 @@ fn pages<T: DeserializeOwned>(
     ))
 }
 
+/// Adds a page of what refers to an image.
+fn gather(all: &mut Vec<Referrer>, page: Index) -> Result<()> {
+    let more = page.manifests.unwrap_or_default();
+    room(all.len(), more.len())?;
+    all.extend(more);
+    Ok(())
+}
+
+/// Fails for more entries than a list may have.
+fn room(have: usize, more: usize) -> Result<()> {
+    if have + more > MOST_ENTRIES {
+        return Err(Error::limit(
+            "the length of the registry's list",
+            format!("{MOST_ENTRIES} entries"),
+        ));
+    }
+    Ok(())
+}
+
 /// Where a list goes on (RFC 8288).
 fn next_page(response: &Response<Body>) -> Option<String> {
     let link = text_of(response.headers(), &LINK)?;
@@ -185,10 +206,7 @@ fn fallback(session: &Session<'_>, of: Digest, actions: &str) -> Result<(String,
     let ask = Ask::new(Method::GET, path, session.scope(actions), doing)
         .header("accept", media_type::OCI_INDEX);
     let mut all = Vec::new();
-    pages(session, ask, |page: Index| {
-        all.extend(page.manifests.unwrap_or_default());
-        Ok(())
-    })?;
+    pages(session, ask, |page: Index| gather(&mut all, page))?;
     Ok((tag, all))
 }
 

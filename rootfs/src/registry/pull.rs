@@ -33,7 +33,8 @@ pub struct Pulled {
 }
 
 impl Registries {
-    /// Fetches the image that a name stands for now, and gives it that name in the store. What is there already is not fetched.
+    /// Fetches the image that a name stands for now, and gives it that name in the store. What is there already is not fetched. A pull that
+    /// fails breaks off what else is under way with the same registries; those that begin after it go on.
     ///
     /// # Errors
     /// [`Error::Refused`] by the rules, before anything but documents and signatures is asked for; [`Error::Registry`], [`Error::Denied`],
@@ -196,7 +197,7 @@ impl Registries {
                         let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                         failed.get_or_insert(error);
                         next.store(layers.len(), Ordering::Relaxed);
-                        self.http.stop();
+                        self.http.break_off();
                         return;
                     }
                 }
@@ -206,6 +207,8 @@ impl Registries {
             (1..AT_ONCE.min(layers.len())).for_each(|_| drop(scope.spawn(work)));
             work();
         });
+        // Nobody is left who was to end: another image may be pulled.
+        self.http.go_on();
         let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.map_or(Ok(()), Err)
     }

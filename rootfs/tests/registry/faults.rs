@@ -413,6 +413,27 @@ fn a_pull_that_is_stopped_ends_and_the_next_goes_on() {
 }
 
 #[test]
+fn an_image_that_cannot_be_unpacked_does_not_keep_the_next_from_being_pulled() {
+    let (server, scene, name) = served(&Packed::large());
+    let unknown = b"\xfd7zXZ\0 packed as no layer may be".repeat(40);
+    let image = Packed::plain(&[tar("b"), unknown]);
+    server.contents().put("app", "odd", &image);
+    let (registries, store) = (scene.registries(), scene.store());
+    let pull = |name: &str| {
+        let name = Name::parse(name).unwrap();
+        registries.pull(&store, &name, &Platform::host(), Ownership::Caller, &())
+    };
+    let odd = pull(&server.name("app:odd"));
+    assert!(matches!(odd, Err(Error::Unsupported { .. })), "{odd:?}");
+    pull(&name).unwrap();
+    registries.stop();
+    let stopped = pull(&server.name("app:odd"));
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+    let still = pull(&name);
+    assert!(matches!(still, Err(Error::Interrupted)), "{still:?}");
+}
+
+#[test]
 fn a_registry_that_is_not_there_is_said_so_at_once() {
     let scene = Scene::new();
     let port = Server::new().port;

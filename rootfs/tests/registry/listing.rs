@@ -61,6 +61,26 @@ fn a_list_without_an_end_or_with_what_is_no_tag_is_refused() {
 }
 
 /// An artifact that refers to an image.
+#[test]
+fn a_list_of_more_entries_than_can_be_meant_is_refused() {
+    let (server, scene) = (Server::new(), Scene::new());
+    let answer = |count: usize| {
+        let tags: Vec<String> = (0..count).map(|tag| tag.to_string()).collect();
+        json!({"tags": tags}).to_string()
+    };
+    let serve = |text: String| {
+        server.hook(move |request, _| {
+            let asked = request.path.contains("/tags/list");
+            asked.then(|| reply(200, text.clone()))
+        });
+    };
+    serve(answer(100_000));
+    assert_eq!(tags(&scene, &server.name("app")).unwrap().len(), 100_000);
+    serve(answer(100_001));
+    let error = tags(&scene, &server.name("app")).unwrap_err();
+    assert!(matches!(error, Error::Limit { .. }), "{error:?}");
+}
+
 fn artifact(subject: Digest) -> (Vec<u8>, Value) {
     let empty = Descriptor::of("application/vnd.oci.empty.v1+json", b"{}");
     let subject = json!({"mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 7});
