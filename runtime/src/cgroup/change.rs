@@ -38,11 +38,16 @@ impl Cgroup {
         let result = self
             .write_all(&settings)
             .and_then(|()| settings.iter().try_for_each(|new| self.check(new)));
-        if result.is_err() {
-            // The first failure is the one to report. In both orders: v1 takes memory and memory plus swap in one of them.
+        if let Err(error) = &result {
+            // In both orders: v1 takes memory and memory plus swap in one of them.
             let backwards: Vec<Setting> = before.iter().rev().cloned().collect();
             let _ = self.write_all(&backwards);
             let _ = self.write_all(&before);
+            if let Err(kept) = before.iter().try_for_each(|old| self.check(old)) {
+                return Err(Error::Invalid(format!(
+                    "{error}; and not all limits are what they were: {kept}"
+                )));
+            }
         }
         result
     }
@@ -105,10 +110,10 @@ impl Cgroup {
         let had = self.v1.len();
         let moved = legacy::add(self, &host, &place, absent)
             .and_then(|()| self.freeze())
-            .and_then(|()| self.take_in(tree));
+            .and_then(|()| self.take_in(&tree));
         if moved.is_err() {
             // A limit in a directory that not all are in would be one that does not hold.
-            legacy::take_back(self, &host, had);
+            legacy::take_back(self, &host, had, &tree);
         }
         if was_frozen {
             return moved;
@@ -137,7 +142,7 @@ impl Cgroup {
             // What is not there and need not be: place::set has decided that.
             return Ok(());
         };
-        if is_same(&new.file, &new.value, held.trim()) {
+        if is_same(&new.file, new.value.trim(), held.trim()) {
             return Ok(());
         }
         Err(Error::system(
@@ -243,8 +248,9 @@ mod tests {
             text.lines().find(names).unwrap().to_owned()
         };
         let before = of(child.id());
-        cgroup.join(i32::try_from(child.id()).unwrap()).unwrap();
-        legacy::take_back(&mut cgroup, &host, had);
+        let pid = i32::try_from(child.id()).unwrap();
+        cgroup.join(pid).unwrap();
+        legacy::take_back(&mut cgroup, &host, had, &|| vec![pid]);
         let after = of(child.id());
         let (length, exists) = (cgroup.v1.len(), added.exists());
         drop(child.stdin.take());

@@ -55,6 +55,12 @@ impl Host {
         ))
     }
 
+    /// The hierarchy of cgroup v1 that has these controllers, and no others.
+    pub fn v1_of(&self, controllers: Controllers) -> Option<&Hierarchy> {
+        let found = self.v1.iter().find(|(of, _)| *of == controllers);
+        found.map(|(_, hierarchy)| hierarchy)
+    }
+
     /// Reads the two files of /proc/self.
     fn parse(mountinfo: &str, membership: &str) -> Self {
         let mut host = Self::default();

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use super::controllers::{Controller, Controllers};
 use super::directory::Directory;
 use super::host::{Hierarchy, Host};
+use super::late::send_home;
 use super::limits::Limits;
 use super::place::{Place, Wanted, explain};
 use super::{Cgroup, Error, Kind, shown};
@@ -113,17 +114,16 @@ pub(super) fn add(
     no_hierarchy(absent.without(got))
 }
 
-/// Undoes [`add`]: all directories but the first `had` go, after their processes, which return to the caller's own cgroup.
-pub(super) fn take_back(cgroup: &mut Cgroup, host: &Host, had: usize) {
+/// Undoes [`add`]: all directories but the first `had` go, and the processes of `tree` return to the caller's own cgroup.
+pub(super) fn take_back(
+    cgroup: &mut Cgroup,
+    host: &Host,
+    had: usize,
+    tree: &impl Fn() -> Vec<i32>,
+) {
     for (controllers, directory) in cgroup.v1.split_off(had.min(cgroup.v1.len())) {
-        let hierarchy = host.v1.iter().find(|(of, _)| *of == controllers);
-        let own = hierarchy.and_then(|(_, hierarchy)| hierarchy.own.as_deref());
         // The failure that led here is the one to report; what stays is swept once it is empty.
-        if let Some(back) = own.or(directory.path().parent())
-            && let Ok(back) = Directory::open(back)
-        {
-            let _ = directory.empty_into(&back);
-        }
+        let _ = send_home(&directory, host.v1_of(controllers), tree);
         let _ = directory.remove();
     }
 }
