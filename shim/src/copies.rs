@@ -24,6 +24,8 @@ pub struct Copies<'a> {
     /// The keys by which the caller leaves, typed on the terminal.
     keys: Vec<u8>,
     left: bool,
+    /// Whether the command has ended, and only what it wrote before that is wanted.
+    draining: bool,
 }
 
 impl<'a> Copies<'a> {
@@ -42,6 +44,7 @@ impl<'a> Copies<'a> {
             output,
             keys: Vec::new(),
             left: false,
+            draining: false,
         }
     }
 
@@ -95,7 +98,10 @@ impl<'a> Copies<'a> {
                 Flow::Broken => match &self.console {
                     None => *output = None,
                     Some(console) => {
-                        *output = Some(console.discard()?);
+                        let relay = output.insert(console.discard()?);
+                        if self.draining {
+                            relay.rest();
+                        }
                         hung_up = Some(libc::SIGHUP);
                     }
                 },
@@ -128,6 +134,7 @@ impl<'a> Copies<'a> {
     /// A request to end makes an end of a reader that takes nothing.
     pub fn drain(&mut self, signals: &Signals) -> Result<(), Error> {
         self.input = None;
+        self.draining = true;
         for relay in self.output.iter_mut().flatten() {
             relay.rest();
         }

@@ -138,12 +138,7 @@ impl Relay {
     /// go on writing.
     pub fn rest(&mut self) {
         self.last = true;
-        let capacity = self.ends.as_ref().map(|(source, _)| {
-            // What is no pipe holds less than a pipe.
-            let size = fcntl(source, FcntlArg::F_GETPIPE_SZ).unwrap_or_default();
-            usize::try_from(size).unwrap_or_default().max(BUFFER)
-        });
-        self.rest = capacity;
+        self.rest = self.ends.as_ref().map(|(source, _)| capacity(source));
     }
 
     /// Reads once where the buffer is empty, and writes once.
@@ -221,6 +216,13 @@ impl Relay {
 struct MayBlock {
     source: bool,
     sink: bool,
+}
+
+/// The most bytes that can wait in a source.
+pub fn capacity(source: &OwnedFd) -> usize {
+    // A terminal holds a little more than a pipe usually does, in two places; all else holds less.
+    let pipe = fcntl(source, FcntlArg::F_GETPIPE_SZ).map(usize::try_from);
+    pipe.map_or(2 * BUFFER, |size| size.unwrap_or_default().max(BUFFER))
 }
 
 /// Whether a descriptor is in blocking mode.

@@ -98,12 +98,18 @@ enum Record {
     Lost(u64),
 }
 
+/// What output that waits takes of the room: many small pieces are more than their bytes.
+fn taken(bytes: &[u8]) -> u64 {
+    // The last is what an allocation takes besides.
+    (bytes.len() + size_of::<Record>() + 32) as u64
+}
+
 impl Waiting {
     /// As docker has it: what does not fit is lost, but for what comes when nothing waits.
     fn add(&mut self, stream: Stream, bytes: &[u8], room: u64) {
-        let count = bytes.len() as u64;
-        if self.bytes == 0 || self.bytes + count <= room {
-            self.bytes += count;
+        let (count, taken) = (bytes.len() as u64, taken(bytes));
+        if self.bytes == 0 || self.bytes + taken <= room {
+            self.bytes += taken;
             self.records
                 .push_back(Record::Output(stream, bytes.to_vec()));
         } else if let Some(Record::Lost(lost)) = self.records.back_mut() {
@@ -138,7 +144,7 @@ impl Shared {
                 Record::Output(stream, bytes) => {
                     writer.add(stream, &bytes);
                     // Room is what is not written yet.
-                    self.lock().bytes -= bytes.len() as u64;
+                    self.lock().bytes -= taken(&bytes);
                 }
                 Record::Lost(count) => writer.lose(count),
             }
@@ -189,22 +195,34 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_where_it_would_have_been() {
         let mut waiting = Waiting::default();
-        waiting.add(Stream::Out, b"more than there is room for", 10);
-        waiting.add(Stream::Err, b"12345", 10);
-        waiting.add(Stream::Out, b"123", 10);
-        waiting.bytes = 5;
-        waiting.add(Stream::Out, b"12345", 10);
-        waiting.add(Stream::Out, b"1", 10);
+        let room = 2 * taken(b"12345");
+        waiting.add(Stream::Out, &[b'0'; 1000], room);
+        waiting.add(Stream::Err, b"12345", room);
+        waiting.add(Stream::Out, b"123", room);
+        waiting.bytes = taken(b"12345");
+        waiting.add(Stream::Out, b"12345", room);
+        waiting.add(Stream::Out, b"1", room);
         let records: Vec<Record> = waiting.records.into();
         assert_eq!(
             records,
             [
-                Record::Output(Stream::Out, b"more than there is room for".to_vec()),
+                Record::Output(Stream::Out, vec![b'0'; 1000]),
                 Record::Lost(8),
                 Record::Output(Stream::Out, b"12345".to_vec()),
                 Record::Lost(1),
             ]
         );
+    }
+
+    #[test]
+    fn many_small_pieces_take_no_more_memory_than_there_is_room() {
+        let mut waiting = Waiting::default();
+        let room = 1 << 16;
+        for _ in 0..room {
+            waiting.add(Stream::Out, b"1", room);
+        }
+        let held = waiting.records.len() * (size_of::<Record>() + 1);
+        assert!(held as u64 <= room, "{held}");
     }
 
     #[test]

@@ -142,7 +142,9 @@ impl Writer {
         let note = format!("{lost} bytes of output were lost: {why}\n");
         self.write(Stream::Note, note.as_bytes())?;
         let sum = super::lost(&self.directory) + lost;
-        fs::write(self.directory.join(super::LOST), sum.to_string())
+        // The note is what counts: what it says is not said again because the sum could not be written.
+        let _ = fs::write(self.directory.join(super::LOST), sum.to_string());
+        Ok(())
     }
 
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {

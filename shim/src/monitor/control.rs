@@ -54,6 +54,10 @@ impl Desk {
     ) {
         let answer = match result {
             Ok(()) => self.note_frozen(frozen, cgroup),
+            Err(error) if !frozen => Answer::refused(
+                format!("its processes could not be let go on: {error}"),
+                "palisade unpause once more; palisade kill ends it",
+            ),
             Err(error) => Answer::refused(
                 format!("it cannot be paused without a control group: {error}"),
                 "palisade doctor, which says how to get a control group here; palisade stop ends it",

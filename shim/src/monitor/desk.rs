@@ -21,6 +21,7 @@ use crate::health::Checks;
 use crate::log::{self, Stream};
 use crate::meter::{Gauge, Meter};
 use crate::outcome::Outcome;
+use crate::relay::capacity;
 use crate::state::{Change, Exited, Known, Lock, Registry, State, Status};
 use crate::stdio::{Streams, duplicate, null, set_nonblocking};
 
@@ -148,6 +149,8 @@ impl Desk {
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(Error::system("make a pipe"));
         let stdin = if plan.interactive {
             let (theirs, ours) = pipe()?;
+            // Whoever is attached writes what fits, and waits for nobody who does not read.
+            set_nonblocking(&ours).map_err(Error::system("make a pipe"))?;
             self.input = Some(ours);
             theirs
         } else {
@@ -370,14 +373,22 @@ impl Desk {
                 None => answer(&self.unfit(), &[]),
             },
             Request::Update => {
-                let live = self.runs() || self.is_paused();
-                let change = descriptors.pop().filter(|_| live).and_then(control::read);
+                if !self.runs() && !self.is_paused() {
+                    return answer(&self.unfit(), &[]);
+                }
+                let change = descriptors.pop().and_then(control::read);
                 match (change, client.connection.try_clone()) {
                     (Some(change), Ok(asker)) => {
                         orders.push(Order::Change(Box::new(change), asker));
                         true
                     }
-                    _ => answer(&self.unfit(), &[]),
+                    _ => answer(
+                        &Answer::refused(
+                            "what was to change did not reach it",
+                            "palisade update once more; of another version than the sandbox's, stop it and start it again",
+                        ),
+                        &[],
+                    ),
                 }
             }
             Request::Pause | Request::Unpause => {
@@ -401,35 +412,33 @@ impl Desk {
     /// One read of each stream into the log.
     fn read_output(&mut self) {
         for index in 0..self.sources.len() {
-            self.read_source(index);
+            self.read_source(index, BUFFER);
         }
     }
 
-    /// Whether there may be more.
-    fn read_source(&mut self, index: usize) -> bool {
-        let Some(source) = &self.sources[index] else {
-            return false;
-        };
+    /// Reads at most so many bytes, and says how many; none where there is no more now.
+    fn read_source(&mut self, index: usize, most: usize) -> Option<usize> {
+        let source = self.sources[index].as_ref()?;
         // What is measured has to be seen; of the rest nothing needs to pass through here.
         if self.meters[index].is_none()
             && !self.known.config.tty
             && let Some(log) = &mut self.log
             && let Ok(waiting @ 1..) = rustix::io::ioctl_fionread(source)
-            && let most = usize::try_from(waiting).unwrap_or(BUFFER)
-            && let Some(_) = log.take(STREAMS[index], source.as_fd(), most)
+            && let waiting = usize::try_from(waiting).unwrap_or(BUFFER)
+            && let Some(count) = log.take(STREAMS[index], source.as_fd(), waiting.min(most))
         {
-            return true;
+            return Some(count);
         }
         if self.buffer.is_empty() {
             self.buffer.resize(BUFFER, 0);
         }
-        match read(source, &mut self.buffer) {
-            Err(Errno::EINTR) => true,
-            Err(Errno::EAGAIN) => false,
+        match read(source, &mut self.buffer[..most.min(BUFFER)]) {
+            Err(Errno::EINTR) => Some(0),
+            Err(Errno::EAGAIN) => None,
             // EIO is how a terminal says that nobody has its other side open.
             Ok(0) | Err(_) => {
                 self.sources[index] = None;
-                false
+                None
             }
             Ok(count) => {
                 // What is beyond the limit on output is read and dropped until the command has ended.
@@ -444,15 +453,20 @@ impl Desk {
                 if let Some(log) = &mut self.log {
                     log.add(STREAMS[index], bytes);
                 }
-                true
+                Some(count)
             }
         }
     }
 
-    /// Reads what the command wrote before its end.
+    /// Reads what the command wrote before its end, and no more than its streams can hold of what others go on writing.
     pub fn drain(&mut self) {
         for index in 0..self.sources.len() {
-            while self.read_source(index) {}
+            let mut rest = self.sources[index].as_ref().map_or(0, capacity);
+            while rest > 0
+                && let Some(count) = self.read_source(index, rest)
+            {
+                rest -= count;
+            }
         }
         if let Some(log) = &mut self.log {
             log.finish();
