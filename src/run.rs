@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use oci_spec::runtime::BoxBuilder;
-use palisade_policies::{Pins, Policy, Tier};
+use palisade_policies::{Pins, Policy, RootMode, Tier};
 use palisade_rootfs::volumes::InUse;
 use palisade_rootfs::{Image, Name, Ownership, Reference, Store};
 use palisade_runtime::{Root, Upper, terminal};
@@ -159,7 +159,9 @@ pub fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> 
     } else if request.has_record() {
         Registry::new(&data).directory(&id)
     } else {
-        data::sandbox(&data, &id, request.remove)
+        // Only a writable layer on disk stays without being asked for.
+        let kept = !request.remove && policy.filesystem.root != RootMode::ReadOnly;
+        data::sandbox(&data, &id, !kept)
     };
     let place = Place {
         id: &id,
@@ -369,6 +371,12 @@ fn execute(
         return Err(recorded(failure));
     }
     options.remove.append(&mut layer.remove);
+    // A layer on disk stays without --rm; volumes that nothing can name do not.
+    if let Some(directory) = resolved.volumes.home()
+        && !options.remove.iter().any(|path| path == directory)
+    {
+        options.remove.push(directory.join("volumes"));
+    }
     let result = supervise::run(&resolved.plan, &options);
     finish(request, ready, cidfile, result)
 }

@@ -3,6 +3,9 @@
 mod quote;
 mod unit;
 
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -141,7 +144,16 @@ fn systemd(matches: &ArgMatches) -> Result<u8, Failure> {
         text("container-prefix"),
         text("separator")
     );
-    check_name(&unit)?;
+    check_name(
+        &unit,
+        "--container-prefix and --separator of such characters",
+    )?;
+    for name in [&wishes.after, &wishes.requires, &wishes.wants]
+        .into_iter()
+        .flatten()
+    {
+        check_name(name, "--after, --requires and --wants with names of units")?;
+    }
     let program = std::env::current_exe().map_err(|error| {
         Failure::new(
             format!("cannot tell where palisade is: {}", reason(&error)),
@@ -177,7 +189,7 @@ fn systemd(matches: &ArgMatches) -> Result<u8, Failure> {
         return print(&written).map(|()| 0);
     }
     let path = std::path::absolute(Path::new(&unit)).unwrap_or_else(|_| unit.clone().into());
-    std::fs::write(&path, written).map_err(|error| {
+    write(&path, &written, unit::holds_values(&config, &wishes)).map_err(|error| {
         Failure::new(
             format!("cannot write {}: {}", path.display(), reason(&error)),
             "a directory that you may write to; without --files it is printed",
@@ -186,14 +198,33 @@ fn systemd(matches: &ArgMatches) -> Result<u8, Failure> {
     print(&format!("{}\n", path.display())).map(|()| 0)
 }
 
+/// Writes a new file and puts it where `path` is: what a link there leads to stays as it is.
+fn write(path: &Path, text: &str, secret: bool) -> io::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(format!(".{}.part", std::process::id()));
+    let part = Path::new(&part);
+    let mut file = File::options()
+        .create_new(true)
+        .write(true)
+        .mode(if secret { 0o600 } else { 0o644 })
+        .open(part)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| fs::rename(part, path));
+    if written.is_err() {
+        let _ = fs::remove_file(part);
+    }
+    written
+}
+
 /// A unit's name has at most 255 characters of these (systemd.unit(5)).
-fn check_name(unit: &str) -> Result<(), Failure> {
+fn check_name(unit: &str, remedy: &str) -> Result<(), Failure> {
     let known = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
-    if unit.len() <= 255 && unit.bytes().all(known) {
+    if !unit.is_empty() && unit.len() <= 255 && unit.bytes().all(known) {
         return Ok(());
     }
     Err(Failure::new(
         format!("{unit} is no name of a unit: letters, digits and : - _ . \\ @, at most 255"),
-        "--container-prefix and --separator of such characters",
+        remedy,
     ))
 }

@@ -119,7 +119,8 @@ pub fn text(config: &Config, wishes: &Wishes, machine: Machine<'_>) -> Result<St
     );
     let list = |first: &[&str], more: &[String]| {
         let first = first.iter().map(|unit| (*unit).to_owned());
-        let more = more.iter().map(|unit| word(unit, Part::Value));
+        // Names of units have no quotes (systemd.syntax(7)).
+        let more = more.iter().map(|unit| line(unit));
         first.chain(more).collect::<Vec<_>>().join(" ")
     };
     say("Wants", &list(&["network-online.target"], &wishes.wants));
@@ -134,7 +135,16 @@ pub fn text(config: &Config, wishes: &Wishes, machine: Machine<'_>) -> Result<St
     for variable in &wishes.env {
         say("Environment", &word(variable, Part::Value));
     }
-    if wishes.new && !config.made_in.is_empty() && !config.made_in.contains(char::is_control) {
+    if wishes.new && !config.made_in.is_empty() {
+        if !fills_a_line(&config.made_in) {
+            return Err(Failure::new(
+                format!(
+                    "sandbox {} was made in {:?}, and a unit cannot name that directory",
+                    config.name, config.made_in
+                ),
+                "make it in a directory whose path has no line breaks, and neither a blank nor a backslash at its end",
+            ));
+        }
         // A path fills its line: no quotes, no escapes but the specifiers'.
         say("WorkingDirectory", &config.made_in.replace('%', "%%"));
     }
@@ -161,6 +171,11 @@ pub fn text(config: &Config, wishes: &Wishes, machine: Machine<'_>) -> Result<St
 
     say("\n[Install]\nWantedBy", "default.target");
     Ok(out)
+}
+
+/// Whether systemd reads a path to the end of its line as it is: it cuts blanks, and a backslash joins the next line.
+fn fills_a_line(path: &str) -> bool {
+    !path.contains(char::is_control) && !path.ends_with([' ', '\\'])
 }
 
 /// The command line that made the sandbox, in the foreground, and with what takes the place of an earlier one.
@@ -236,6 +251,18 @@ pub fn inherited(config: &Config, wishes: &Wishes) -> Result<Vec<String>, Failur
         .filter_map(|(_, value)| value)
         .filter(|value| !value.contains('=') && !set(value))
         .collect())
+}
+
+/// Whether values of variables are in the unit, which no other user is to read.
+pub fn holds_values(config: &Config, wishes: &Wishes) -> bool {
+    let typed = || {
+        asked(config).is_ok_and(|(options, _)| {
+            options.iter().any(|(option, value)| {
+                *option == "env" && value.as_ref().is_some_and(|value| value.contains('='))
+            })
+        })
+    };
+    !wishes.env.is_empty() || (wishes.new && typed())
 }
 
 #[cfg(test)]
@@ -354,6 +381,33 @@ mod tests {
         assert!(!start.contains("--detach") && !start.contains("--restart"));
         assert_eq!(value(&unit, "WorkingDirectory"), Some("/srv/a 100%%"));
         assert!(made(&config(&[]), &wishes(true)).is_err());
+    }
+
+    #[test]
+    fn units_are_named_without_quotes() {
+        let asked = Wishes {
+            after: vec!["a-b\\x20c.service".into(), "d@e.service".into()],
+            requires: vec!["f.service".into()],
+            ..wishes(false)
+        };
+        let unit = made(&config(&[]), &asked).unwrap();
+        assert_eq!(
+            value(&unit, "After"),
+            Some("network-online.target a-b\\x20c.service d@e.service")
+        );
+        assert_eq!(value(&unit, "Requires"), Some("f.service"));
+    }
+
+    #[test]
+    fn a_directory_that_does_not_fill_its_line_is_refused() {
+        for path in ["/srv/a\\", "/srv/a ", "/srv/a\nUser=root"] {
+            let config = Config {
+                made_in: path.into(),
+                ..config(&["run", "image"])
+            };
+            assert!(made(&config, &wishes(true)).is_err(), "{path}");
+            assert!(made(&config, &wishes(false)).is_ok(), "{path}");
+        }
     }
 
     #[test]

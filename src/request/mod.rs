@@ -230,7 +230,9 @@ impl Request {
     /// without writing one.
     pub fn has_record(&self) -> bool {
         let stays = self.life.detach || self.life.detach_keys.is_some();
-        stays || self.name.is_some() || !self.labels.is_empty() || self.cidfile.is_some()
+        // Whoever ends it when its time is over finds it by its record.
+        let looked_for = self.name.is_some() || self.cidfile.is_some() || self.life.ttl.is_some();
+        stays || looked_for || !self.labels.is_empty()
     }
 }
 

@@ -80,7 +80,8 @@ impl Volumes {
                     || users.resolve(&config.user).is_ok_and(|user| user.uid == 0))
                 && identity.uid != 0,
         };
-        let passing = request.remove || request.life.ttl.is_some();
+        // Nothing could name those of a sandbox without a record when it has ended.
+        let passing = request.remove || request.life.ttl.is_some() || !request.has_record();
         for mount in &request.mounts {
             if let Mount::Volume(wanted) = mount {
                 let name = wanted.name.clone();

@@ -283,9 +283,14 @@ impl Place {
 
     fn remove_one(&self, name: &str) -> Result<(), Failure> {
         if let Some((sandbox, _)) = self.used()?.into_iter().find(|(_, used)| used == name) {
+            let remedy = if self.passing()?.iter().any(|volume| volume.name == name) {
+                format!("palisade rm {sandbox}, which removes it, too")
+            } else {
+                format!("palisade rm {sandbox}, then palisade volume rm {name}")
+            };
             return Err(Failure::new(
                 format!("the volume {name} belongs to the sandbox {sandbox}"),
-                format!("palisade rm {sandbox}, then palisade volume rm {name}"),
+                remedy,
             ));
         }
         self.volumes.remove(name).map_err(|error| failed(&error))

@@ -1,5 +1,6 @@
 //! Units for systemd: what their command lines do when they are executed as systemd executes them.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::rig::{assert_code, code, describe, end, entries, started, text};
@@ -155,11 +156,30 @@ fn files_are_written_where_one_stands_and_what_has_no_unit_says_so() {
     let path = place.join("palisade-app.service");
     assert_eq!(text(&written.stdout), format!("{}\n", path.display()));
     let unit = std::fs::read_to_string(&path).unwrap();
+    // A link in its place is replaced, not followed, and a variable's value is for nobody else.
+    let other = boxes.rig.path("other");
+    std::fs::write(&other, "as it was").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&other, &path).unwrap();
+    let again = boxes
+        .command(&[
+            "generate", "systemd", "--new", "--files", "-n", "-e", "TOKEN=x", "app",
+        ])
+        .current_dir(&place)
+        .output()
+        .unwrap();
+    assert_code(&again, 0);
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "as it was");
+    let made = std::fs::symlink_metadata(&path).unwrap();
+    assert!(made.is_file());
+    assert_eq!(made.permissions().mode() & 0o777, 0o600);
+    assert_eq!(entries(&place), ["palisade-app.service"]);
     assert!(words(&unit, "ExecStop").contains(&"3".to_owned()), "{unit}");
     assert!(unit.contains("\nTimeoutStopSec=63\n"), "{unit}");
     for odd in [
         &["generate", "systemd", "none"][..],
         &["generate", "systemd", "--new", "-e", "A", "app"],
+        &["generate", "systemd", "--new", "--after", "a b", "app"],
         &[
             "generate",
             "systemd",

@@ -133,6 +133,13 @@ fn with_rm_it_goes_with_the_sandbox_and_is_listed_as_long_as_that_runs() {
         boxes.says(&["exec", "app", "cat", "/cache/file"]),
         "of the image"
     );
+    let refused = boxes.palisade(&["volume", "rm", &name]);
+    assert_eq!(code(&refused), 1, "{}", describe(&refused));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("palisade rm") && !said.contains("then"),
+        "{said}"
+    );
     boxes.says(&["rm", "-f", "app"]);
     assert_eq!(boxes.says(&["volume", "ls", "-q"]), "");
     assert!(boxes.left().is_empty(), "{:?}", boxes.left());
@@ -152,6 +159,30 @@ fn a_run_in_the_foreground_leaves_none() {
     assert_eq!(entries(&rig.path("store/volumes")), Vec::<String>::new());
     assert_eq!(entries(&rig.path("store/sandboxes")), Vec::<String>::new());
     assert!(!rig.path("image/cache/more").exists());
+}
+
+#[test]
+fn a_run_without_rm_leaves_none_either_where_nothing_can_name_the_sandbox() {
+    let boxes = Sandboxes::new();
+    with_cache(&boxes);
+    let image = boxes.image();
+    for options in [&[][..], &["--read-only=false"], &["--ttl", "1h"]] {
+        let mut all = vec!["run", "-q", "-v", "/cache"];
+        all.extend_from_slice(options);
+        all.extend_from_slice(&[&image, "cat", "/cache/file"]);
+        assert_eq!(boxes.says(&all), "of the image", "{options:?}");
+        assert_eq!(
+            entries(&boxes.rig.path("store/volumes")),
+            Vec::<String>::new()
+        );
+        for sandbox in entries(&boxes.rig.path("store/sandboxes")) {
+            let own = boxes.rig.path("store/sandboxes").join(&sandbox);
+            let recorded = options.contains(&"--ttl");
+            let layer = options.contains(&"--read-only=false");
+            assert!(recorded || layer, "{options:?} left {sandbox}");
+            assert!(recorded || !own.join("volumes").exists(), "{sandbox}");
+        }
+    }
 }
 
 #[test]
