@@ -2,12 +2,13 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::pipe::{SpliceFlags, splice};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 use super::numbers;
 use super::record::{HEADER, Header, LONGEST, Stream};
@@ -23,6 +24,8 @@ pub struct Writer {
     size: u64,
     /// Bytes that the disk did not take since it last took some.
     lost: u64,
+    /// What records from a pipe go by.
+    between: Option<Between>,
 }
 
 impl Writer {
@@ -48,6 +51,7 @@ impl Writer {
             file,
             size,
             lost: 0,
+            between: None,
         })
     }
 
@@ -59,19 +63,21 @@ impl Writer {
         }
         if self.lost > 0 {
             if self.note(self.lost, "no space for the log").is_err() {
-                self.lost += count(bytes);
+                self.lost += count(bytes.len());
                 return;
             }
             self.lost = 0;
         }
         if self.write(stream, bytes).is_err() {
-            self.lost += count(bytes);
+            self.lost += count(bytes.len());
         }
     }
 
-    /// Moves up to `most` bytes that wait in a pipe into the log, as one record, without their passing through this process:
-    /// half the copies (splice(2)), and what a kill at any moment leaves is either in the file or still in the pipe.
-    /// None where the caller has to read them: a source that is no pipe, a disk that is full.
+    /// Moves up to `most` bytes that wait in a pipe into the log, as one record, without their passing through this process
+    /// (splice(2)). None where the caller has to read them: a source that is no pipe, a disk that is full.
+    ///
+    /// They go by a pipe between: a move into a file holds the pipe that it is from until the file has all, and the command
+    /// would wait for that. What a kill at any moment leaves there is what comes next in the file.
     ///
     /// `most` must not be more than the pipe holds now.
     pub fn take(&mut self, stream: Stream, pipe: BorrowedFd<'_>, most: usize) -> Option<usize> {
@@ -81,50 +87,64 @@ impl Writer {
             return None;
         }
         self.make_room(length).ok()?;
+        let between = match self.between.take() {
+            Some(between) => between,
+            None => Between::new().ok()?,
+        };
+        let taken = self.take_by(&between, stream, pipe, length);
+        self.between = Some(between);
+        taken
+    }
+
+    fn take_by(
+        &mut self,
+        between: &Between,
+        stream: Stream,
+        pipe: BorrowedFd<'_>,
+        length: usize,
+    ) -> Option<usize> {
         let header = Header {
             length,
             stream,
             time: SystemTime::now(),
         };
-        let mut moved = 0;
-        if self.file.write_all(&header.to_bytes()).is_ok() {
-            while moved < length {
-                let flags = SpliceFlags::NONBLOCK;
-                match splice(pipe, None, &self.file, None, length - moved, flags) {
-                    Err(rustix::io::Errno::INTR) => {}
-                    Ok(0) | Err(_) => break,
-                    Ok(count) => moved += count,
-                }
-            }
+        between.begin(&header.to_bytes()).ok()?;
+        let held = shift(pipe, &between.into, length);
+        let whole = HEADER + length;
+        let moved = if held == length {
+            shift(between.out.as_fd(), &self.file, whole)
+        } else {
+            0
+        };
+        if moved == whole {
+            self.size += count(whole);
+            return Some(length);
         }
-        if moved < length
-            && self
-                .mend(Header {
-                    length: moved,
-                    ..header
-                })
-                .is_err()
-        {
+        // Less came than was promised, or the disk is full: the rest is written as what is read is, or counted.
+        let rest = between.rest(HEADER + held - moved);
+        let written = moved.saturating_sub(HEADER);
+        let mended = self.mend(Header {
+            length: written,
+            ..header
+        });
+        let rest = rest.get(HEADER.saturating_sub(moved)..).unwrap_or_default();
+        if mended.is_ok() {
+            self.add(stream, rest);
+        } else {
             // Only a disk that fails: the next to open the log cuts off what is not whole.
-            return (moved > 0).then_some(moved);
+            self.lost += count(rest.len());
         }
-        if moved == 0 {
-            return None;
-        }
-        self.size += (HEADER + moved) as u64;
-        Some(moved)
+        (held > 0).then_some(held)
     }
 
     /// A record that became shorter than its header says: it gets the header it should have, or goes.
     fn mend(&mut self, header: Header) -> io::Result<()> {
-        let end = if header.length == 0 {
-            self.size
-        } else {
+        if header.length > 0 {
             self.file.write_all_at(&header.to_bytes(), self.size)?;
-            self.size + (HEADER + header.length) as u64
-        };
-        self.file.set_len(end)?;
-        self.file.seek(SeekFrom::Start(end))?;
+            self.size += count(HEADER + header.length);
+        }
+        self.file.set_len(self.size)?;
+        self.file.seek(SeekFrom::Start(self.size))?;
         Ok(())
     }
 
@@ -148,7 +168,7 @@ impl Writer {
     }
 
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        let whole = count(bytes) + HEADER as u64;
+        let whole = count(HEADER + bytes.len());
         self.make_room(bytes.len())?;
         let header = Header {
             length: bytes.len(),
@@ -190,8 +210,8 @@ impl Writer {
     }
 }
 
-fn count(bytes: &[u8]) -> u64 {
-    bytes.len() as u64
+fn count(bytes: usize) -> u64 {
+    bytes as u64
 }
 
 fn open(directory: &Path, number: u64) -> io::Result<File> {
@@ -201,6 +221,57 @@ fn open(directory: &Path, number: u64) -> io::Result<File> {
         .create(true)
         .truncate(false)
         .open(directory.join(number.to_string()))
+}
+
+/// A pipe that is empty but while a record goes through it.
+#[derive(Debug)]
+struct Between {
+    out: OwnedFd,
+    into: OwnedFd,
+}
+
+impl Between {
+    /// With room for a header and what waits in another pipe, however many pieces that was written in.
+    fn new() -> rustix::io::Result<Self> {
+        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // A user who has too many (pipe(7), pipe-user-pages-soft) has less room: what does not fit is read.
+        let _ = fcntl_setpipe_size(&into, 2 * 64 * 1024);
+        Ok(Self { out, into })
+    }
+
+    fn begin(&self, header: &[u8]) -> rustix::io::Result<()> {
+        // Into an empty pipe so little goes at once (pipe(7), PIPE_BUF).
+        rustix::io::write(&self.into, header).map(drop)
+    }
+
+    /// Takes out so many bytes, or what there is.
+    fn rest(&self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        let mut read = 0;
+        while read < length {
+            match rustix::io::read(&self.out, &mut bytes[read..]) {
+                Err(Errno::INTR) => {}
+                Ok(0) | Err(_) => break,
+                Ok(count) => read += count,
+            }
+        }
+        bytes.truncate(read);
+        bytes
+    }
+}
+
+/// Moves bytes that wait in a pipe without copying them, where both sides are pipes; how many they were.
+fn shift(pipe: BorrowedFd<'_>, to: impl AsFd, length: usize) -> usize {
+    let mut moved = 0;
+    while moved < length {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        match splice(pipe, None, &to, None, length - moved, flags) {
+            Err(Errno::INTR) => {}
+            Ok(0) | Err(_) => break,
+            Ok(count) => moved += count,
+        }
+    }
+    moved
 }
 
 /// Header and bytes with one call where the disk takes them at once.
@@ -263,6 +334,8 @@ mod tests {
     use std::io::{Write, pipe};
     use std::os::fd::AsFd;
 
+    use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
     use super::Writer;
     use crate::log::{Reader, Stream, Wanted, size};
     use crate::state::LogOptions;
@@ -298,6 +371,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_in_more_pieces_than_a_pipe_has_room_for_is_whole() {
+        let place = tempfile::tempdir().unwrap();
+        let mut writer = Writer::open(place.path(), LogOptions::default()).unwrap();
+        // In packet mode each write is a piece of its own (pipe(7), O_DIRECT).
+        let (out, theirs) = pipe_with(PipeFlags::DIRECT | PipeFlags::NONBLOCK).unwrap();
+        fcntl_setpipe_size(&theirs, 1 << 20).unwrap();
+        let mut sent = Vec::<u8>::new();
+        for round in 0..3 {
+            let begun = sent.len();
+            for number in 0..100 {
+                let piece = format!("{round} {number}\n");
+                rustix::io::write(&theirs, piece.as_bytes()).unwrap();
+                sent.extend(piece.as_bytes());
+            }
+            let mut left = sent.len() - begun;
+            while left > 0 {
+                left -= writer.take(Stream::Out, out.as_fd(), left).unwrap();
+            }
+        }
+        assert_eq!(read(place.path()), sent);
+    }
+
+    #[test]
     fn a_log_that_takes_from_a_pipe_keeps_within_its_space() {
         let place = tempfile::tempdir().unwrap();
         let options = LogOptions {
@@ -318,7 +414,8 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_no_pipe_and_a_disk_that_is_full_are_left_to_the_caller() {
+    fn a_source_that_is_no_pipe_is_left_to_the_caller_and_what_a_full_disk_does_not_take_is_counted()
+     {
         let place = tempfile::tempdir().unwrap();
         let mut writer = Writer::open(place.path(), LogOptions::default()).unwrap();
         let directory = std::fs::File::open("/").unwrap();
@@ -328,10 +425,13 @@ mod tests {
             std::fs::File::create("/dev/full").unwrap(),
         );
         let (out, mut theirs) = pipe().unwrap();
+        theirs.write_all(b"gone").unwrap();
+        assert_eq!(writer.take(Stream::Out, out.as_fd(), 4), Some(4));
+        writer.file = file;
         theirs.write_all(b"kept").unwrap();
         assert_eq!(writer.take(Stream::Out, out.as_fd(), 4), None);
-        writer.file = file;
-        assert_eq!(writer.take(Stream::Out, out.as_fd(), 4), Some(4));
-        assert_eq!(read(place.path()), b"kept");
+        writer.add(Stream::Out, b"kept");
+        let note = "4 bytes of output were lost: no space for the log\n";
+        assert_eq!(read(place.path()), [note, "kept"].concat().as_bytes());
     }
 }

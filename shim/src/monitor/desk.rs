@@ -31,6 +31,9 @@ const CLIENTS: usize = 64;
 /// As much as a pipe holds.
 const BUFFER: usize = 64 * 1024;
 
+/// Full buffers of one stream in a turn: a megabyte, a millisecond's work.
+const READS: usize = 16;
+
 /// What comes from each source.
 const STREAMS: [Stream; 2] = [Stream::Out, Stream::Err];
 
@@ -409,10 +412,14 @@ impl Desk {
         }
     }
 
-    /// One read of each stream into the log.
+    /// Reads each stream into the log, again where its pipe was full, but not so long that others would notice.
     fn read_output(&mut self) {
         for index in 0..self.sources.len() {
-            self.read_source(index, BUFFER);
+            for _ in 0..READS {
+                if self.read_source(index, BUFFER) != Some(BUFFER) {
+                    break;
+                }
+            }
         }
     }
 
