@@ -77,7 +77,7 @@ impl Writer {
     /// (splice(2)). None where the caller has to read them: a source that is no pipe, a disk that is full.
     ///
     /// They go by a pipe between: a move into a file holds the pipe that it is from until the file has all, and the command
-    /// would wait for that. What a kill at any moment leaves there is what comes next in the file.
+    /// would wait for that.
     ///
     /// `most` must not be more than the pipe holds now.
     pub fn take(&mut self, stream: Stream, pipe: BorrowedFd<'_>, most: usize) -> Option<usize> {
