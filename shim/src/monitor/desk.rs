@@ -7,35 +7,24 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};
-use nix::unistd::{pipe2, read};
-use palisade_runtime::{Plan, Sandbox, Stdio};
+use palisade_runtime::{Plan, Sandbox};
 
 use super::control;
+use super::ends::Ends;
 use super::ready::Ready;
 use super::request::{Answer, Request};
 use super::socket;
 use crate::Error;
 use crate::health::Checks;
-use crate::log::{self, Stream};
+use crate::log;
 use crate::meter::{Gauge, Meter};
 use crate::outcome::Outcome;
-use crate::relay::capacity;
 use crate::state::{Change, Exited, Known, Lock, Registry, State, Status};
-use crate::stdio::{Streams, duplicate, null, set_nonblocking};
+use crate::stdio::Streams;
 
 /// More connections than this wait in the listening socket.
 const CLIENTS: usize = 64;
-
-/// As much as a pipe holds.
-const BUFFER: usize = 64 * 1024;
-
-/// Full buffers of one stream in a turn: a megabyte, a millisecond's work.
-const READS: usize = 16;
-
-/// What comes from each source.
-const STREAMS: [Stream; 2] = [Stream::Out, Stream::Err];
 
 /// What a supervisor attends to for one sandbox that has a record.
 #[derive(Debug)]
@@ -46,14 +35,7 @@ pub struct Desk {
     pub(super) ready: Option<Ready>,
     listener: OwnedFd,
     clients: Vec<Client>,
-    log: Option<log::Log>,
-    /// Where the command's standard output and error, or its terminal, can be read.
-    sources: [Option<OwnedFd>; 2],
-    /// Where its standard input or its terminal can be written.
-    input: Option<OwnedFd>,
-    /// What counts what the command writes, where that is limited.
-    meters: [Option<Rc<Meter>>; 2],
-    buffer: Vec<u8>,
+    ends: Ends,
     pub(super) checks: Option<Checks>,
     /// The plan of the next start, where it is no longer that of this one.
     pub(super) plan: Option<Plan>,
@@ -115,11 +97,7 @@ impl Desk {
             ready: None,
             listener,
             clients: Vec::new(),
-            log,
-            sources: [None, None],
-            input: None,
-            meters: [None, None],
-            buffer: Vec::new(),
+            ends: Ends::new(log),
             checks: None,
             plan: None,
             expires,
@@ -143,43 +121,22 @@ impl Desk {
         terminal: bool,
         gauge: Option<&Gauge>,
     ) -> Result<Streams, Error> {
-        self.sources = [None, None];
-        self.input = None;
-        self.meters = [gauge.map(Gauge::meter), gauge.map(Gauge::meter)];
-        if terminal {
-            return Streams::none();
-        }
-        let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(Error::system("make a pipe"));
-        let stdin = if plan.interactive {
-            let (theirs, ours) = pipe()?;
-            // Whoever is attached writes what fits, and waits for nobody who does not read.
-            set_nonblocking(&ours).map_err(Error::system("make a pipe"))?;
-            self.input = Some(ours);
-            theirs
-        } else {
-            null()?
-        };
-        let (stdout, stderr) = if self.log.is_some() {
-            let (out, stdout) = pipe()?;
-            let (err, stderr) = pipe()?;
-            for ours in [&out, &err] {
-                set_nonblocking(ours).map_err(Error::system("make a pipe"))?;
-            }
-            self.sources = [Some(out), Some(err)];
-            (stdout, stderr)
-        } else {
-            (null()?, null()?)
-        };
-        Ok(Streams {
-            handed: Stdio {
-                stdin,
-                stdout,
-                stderr,
-            },
-            input: None,
-            output: [None, None],
-            meters: self.meters.clone(),
-        })
+        self.ends.streams(plan, terminal, gauge)
+    }
+
+    /// The command's terminal is there.
+    pub fn terminal(
+        &mut self,
+        master: BorrowedFd<'_>,
+        meter: Option<Rc<Meter>>,
+    ) -> Result<(), Error> {
+        self.ends.terminal(master, meter)
+    }
+
+    /// Reads what the command wrote before its end, and no more than its streams can hold of what others go on writing.
+    pub fn drain(&mut self) {
+        self.ends.drain();
+        self.checks = None;
     }
 
     /// Where PID 1 writes how the command ended; what an earlier run wrote goes.
@@ -191,19 +148,6 @@ impl Desk {
             source,
         })?;
         Ok(file.into())
-    }
-
-    /// The command's terminal is there.
-    pub fn terminal(
-        &mut self,
-        master: BorrowedFd<'_>,
-        meter: Option<Rc<Meter>>,
-    ) -> Result<(), Error> {
-        self.meters = [meter, None];
-        set_nonblocking(master).map_err(Error::system("prepare the terminal"))?;
-        self.sources = [Some(duplicate(master)?), None];
-        self.input = Some(duplicate(master)?);
-        Ok(())
     }
 
     /// The command is being executed.
@@ -235,7 +179,7 @@ impl Desk {
     /// What to wait for. The order is that of [`Desk::turn`].
     pub fn interest<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         let mut wait = |fd: &'a OwnedFd| fds.push(PollFd::new(fd.as_fd(), PollFlags::POLLIN));
-        self.sources.iter().flatten().for_each(&mut wait);
+        self.ends.sources().for_each(&mut wait);
         self.clients
             .iter()
             .map(|client| &client.connection)
@@ -285,7 +229,7 @@ impl Desk {
 
     /// Does what can be done now without waiting; what it means for the sandbox is the caller's to do.
     pub fn turn(&mut self) -> Vec<Order> {
-        self.read_output();
+        self.ends.read();
         let mut orders = Vec::new();
         self.keep_time(&mut orders);
         while self.clients.len() < CLIENTS {
@@ -355,7 +299,7 @@ impl Desk {
                 client.waiting = true;
                 true
             }
-            Request::Input => match &self.input {
+            Request::Input => match self.ends.input() {
                 Some(input) => answer(&Answer::Done, &[input.as_fd()]),
                 None => answer(
                     &Answer::refused("it has no standard input", "run -i, for one that has"),
@@ -364,7 +308,7 @@ impl Desk {
             },
             Request::CloseInput => {
                 if !self.known.config.tty {
-                    self.input = None;
+                    self.ends.close_input();
                 }
                 answer(&Answer::Done, &[])
             }
@@ -410,78 +354,6 @@ impl Desk {
                 }
             }
         }
-    }
-
-    /// Reads each stream into the log, again where its pipe was full, but not so long that others would notice.
-    fn read_output(&mut self) {
-        for index in 0..self.sources.len() {
-            for _ in 0..READS {
-                if self.read_source(index, BUFFER) != Some(BUFFER) {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Reads at most so many bytes, and says how many; none where there is no more now.
-    fn read_source(&mut self, index: usize, most: usize) -> Option<usize> {
-        let source = self.sources[index].as_ref()?;
-        // What is measured has to be seen; of the rest nothing needs to pass through here.
-        if self.meters[index].is_none()
-            && !self.known.config.tty
-            && let Some(log) = &mut self.log
-            && let Ok(waiting @ 1..) = rustix::io::ioctl_fionread(source)
-            && let waiting = usize::try_from(waiting).unwrap_or(BUFFER)
-            && let Some(count) = log.take(STREAMS[index], source.as_fd(), waiting.min(most))
-        {
-            return Some(count);
-        }
-        if self.buffer.is_empty() {
-            self.buffer.resize(BUFFER, 0);
-        }
-        match read(source, &mut self.buffer[..most.min(BUFFER)]) {
-            Err(Errno::EINTR) => Some(0),
-            Err(Errno::EAGAIN) => None,
-            // EIO is how a terminal says that nobody has its other side open.
-            Ok(0) | Err(_) => {
-                self.sources[index] = None;
-                None
-            }
-            Ok(count) => {
-                // What is beyond the limit on output is read and dropped until the command has ended.
-                let bytes = match &self.meters[index] {
-                    Some(meter) => {
-                        let bytes = &self.buffer[..meter.admit(count)];
-                        meter.passed(bytes);
-                        bytes
-                    }
-                    None => &self.buffer[..count],
-                };
-                if let Some(log) = &mut self.log {
-                    log.add(STREAMS[index], bytes);
-                }
-                Some(count)
-            }
-        }
-    }
-
-    /// Reads what the command wrote before its end, and no more than its streams can hold of what others go on writing.
-    pub fn drain(&mut self) {
-        for index in 0..self.sources.len() {
-            let mut rest = self.sources[index].as_ref().map_or(0, capacity);
-            while rest > 0
-                && let Some(count) = self.read_source(index, rest)
-            {
-                rest -= count;
-            }
-        }
-        if let Some(log) = &mut self.log {
-            log.finish();
-        }
-        self.sources = [None, None];
-        self.input = None;
-        self.buffer = Vec::new();
-        self.checks = None;
     }
 
     /// Nothing of the sandbox is left: says so to the record and to whoever waits.

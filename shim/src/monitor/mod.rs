@@ -7,6 +7,7 @@ mod attach;
 mod client;
 mod control;
 mod desk;
+mod ends;
 mod ready;
 mod request;
 mod socket;
