@@ -20,6 +20,7 @@
 
 mod change;
 mod config;
+mod entry;
 mod events;
 mod follow;
 mod lock;
@@ -28,25 +29,23 @@ mod status;
 mod survey;
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use nix::fcntl::{Flock, FlockArg};
-use palisade_runtime::{Exit, Plan};
+use palisade_runtime::Plan;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 pub use change::{Change, Changed};
 pub use config::{Config, Health, Image, Limits, LogOptions, Mount, Restart};
+pub use entry::{Entry, Hold};
 pub use events::{Event, Events};
 pub use follow::Follower;
 pub use lock::Lock;
 pub use status::{Check, Exited, Healthiness, State, Status, Verdict};
 pub use survey::Listing;
 
-use crate::outcome;
 use crate::{Error, cleanup};
 
 /// What the names of directories begin with that nobody will miss.
@@ -59,15 +58,6 @@ const ID_DIGITS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Registry {
     data: PathBuf,
-}
-
-/// One sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its id.
-    pub id: String,
-    /// Its directory.
-    pub directory: PathBuf,
 }
 
 /// A sandbox as `ps` sees it.
@@ -244,230 +234,6 @@ impl Registry {
     }
 }
 
-impl Entry {
-    fn exists(&self) -> bool {
-        self.directory.join("config.json").exists()
-    }
-
-    /// The first twelve digits of the id, as it is shown.
-    pub fn short(&self) -> &str {
-        self.id.get(..12).unwrap_or(&self.id)
-    }
-
-    /// What it was made as.
-    ///
-    /// # Errors
-    /// It is gone, or the file is broken.
-    pub fn config(&self) -> Result<Config, Error> {
-        self.read("config.json")?.ok_or_else(|| self.gone())
-    }
-
-    /// What `start` launches.
-    ///
-    /// # Errors
-    /// It is gone, or the file is broken.
-    pub fn plan(&self) -> Result<Plan, Error> {
-        self.read("plan.json")?.ok_or_else(|| self.gone())
-    }
-
-    /// What it is doing, with a monitor that was killed seen through: then the status is [`Status::Dead`], or
-    /// [`Status::Exited`] where PID 1 could still write down how the command ended.
-    ///
-    /// # Errors
-    /// It is gone, or a file is broken.
-    pub fn state(&self) -> Result<State, Error> {
-        let mut state: State = self.read("state.json")?.ok_or_else(|| self.gone())?;
-        if state.status.is_live() && !self.is_watched()? {
-            // The monitor may have written its last words between the two looks.
-            state = self.read("state.json")?.ok_or_else(|| self.gone())?;
-            if state.status.is_live() {
-                self.bury(&mut state);
-            }
-        }
-        Ok(state)
-    }
-
-    /// What is left to say of a sandbox whose monitor was killed.
-    fn bury(&self, state: &mut State) {
-        state.pid = None;
-        state.monitor = None;
-        state.cgroup = None;
-        state.exit = self.last_exit();
-        state.status = match state.exit {
-            Some(_) => Status::Exited,
-            None => Status::Dead,
-        };
-        if state.exit.is_none() {
-            state.error = Some(
-                "its monitor was killed or the machine stopped; nothing of it runs any more".into(),
-            );
-        }
-    }
-
-    /// The wait status that PID 1 wrote, where it got to.
-    pub(crate) fn recorded_exit(&self) -> Option<Exit> {
-        let bytes = fs::read(self.directory.join("exit")).ok()?;
-        let status = i32::from_ne_bytes(bytes.try_into().ok()?);
-        Some(Exit::from_wait_status(status))
-    }
-
-    /// The same as a state has it.
-    fn last_exit(&self) -> Option<Exited> {
-        let exit = self.recorded_exit()?;
-        let path = self.directory.join("exit");
-        let finished = path.metadata().and_then(|file| file.modified());
-        let (code, reason, _) = outcome::classify(exit, &outcome::Circumstances::default());
-        Some(Exited {
-            code,
-            reason: reason.as_str().to_owned(),
-            finished: finished.unwrap_or_else(|_| SystemTime::now()),
-        })
-    }
-
-    /// Whether somebody holds its lock: a monitor, or a command that starts or removes it.
-    ///
-    /// # Errors
-    /// The lock cannot be looked at.
-    pub fn is_watched(&self) -> Result<bool, Error> {
-        let path = self.directory.join("lock");
-        match File::open(&path) {
-            Ok(file) => {
-                Lock::is_held(&file).map_err(|errno| failed("look at", &path)(errno.into()))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed("open", &path)(error)),
-        }
-    }
-
-    /// Takes its lock; none where somebody has it.
-    ///
-    /// # Errors
-    /// It is gone, or cannot be locked.
-    pub fn lock(&self) -> Result<Option<Lock>, Error> {
-        let lock = Lock::take(open_lock(&self.directory, false)?)
-            .map_err(|errno| failed("lock", &self.directory)(errno.into()))?;
-        lock.map(|lock| self.still_there(lock)).transpose()
-    }
-
-    /// Keeps it from being removed, by itself too.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn hold(&self) -> Result<Hold, Error> {
-        let watched = open_lock(&self.directory, false)?;
-        let kept = flock(&self.directory, FlockArg::LockShared).map_err(|_| self.gone())?;
-        Ok(Hold { kept, watched })
-    }
-
-    /// Takes its lock as soon as it is free.
-    ///
-    /// # Errors
-    /// It is gone, or cannot be locked.
-    pub fn wait_for_lock(&self) -> Result<Lock, Error> {
-        let lock = Lock::wait(open_lock(&self.directory, false)?)
-            .map_err(|errno| failed("lock", &self.directory)(errno.into()))?;
-        self.still_there(lock)
-    }
-
-    /// A lock is worth nothing if its sandbox was removed before it was had.
-    fn still_there(&self, lock: Lock) -> Result<Lock, Error> {
-        let path = self.directory.join("lock");
-        let named = path.metadata().map_err(|_| self.gone())?;
-        let held = lock.file().metadata().map_err(failed("look at", &path))?;
-        if (named.dev(), named.ino()) == (held.dev(), held.ino()) {
-            Ok(lock)
-        } else {
-            Err(self.gone())
-        }
-    }
-
-    /// Writes what it is doing. For whoever has the lock.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn set_state(&self, state: &State) -> Result<(), Error> {
-        write(&self.directory, "state.json", state)
-    }
-
-    /// The last health checks, the oldest first.
-    ///
-    /// # Errors
-    /// The file is broken.
-    pub fn checks(&self) -> Result<Vec<Check>, Error> {
-        Ok(self.read("health.json")?.unwrap_or_default())
-    }
-
-    /// Writes the last health checks. For whoever has the lock.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn set_checks(&self, checks: &[Check]) -> Result<(), Error> {
-        write(&self.directory, "health.json", &checks)
-    }
-
-    /// Configuration and state; none where there is no such sandbox.
-    fn known(&self) -> Result<Option<Known>, Error> {
-        let Some(config) = self.read("config.json")? else {
-            return Ok(None);
-        };
-        let state = match self.state() {
-            Err(Error::NoSuchSandbox { .. }) => return Ok(None),
-            other => other?,
-        };
-        let entry = self.clone();
-        Ok(Some(Known {
-            entry,
-            config,
-            state,
-        }))
-    }
-
-    /// Configuration and state.
-    ///
-    /// # Errors
-    /// It is gone, or a file is broken.
-    pub fn look(&self) -> Result<Known, Error> {
-        self.known()?.ok_or_else(|| self.gone())
-    }
-
-    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
-        let path = self.directory.join(name);
-        let bytes = match contents(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(failed("read", &path))?,
-        };
-        match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => Err(Error::Broken {
-                path,
-                reason: error.to_string(),
-            }),
-        }
-    }
-
-    fn gone(&self) -> Error {
-        Error::NoSuchSandbox {
-            what: self.short().to_owned(),
-        }
-    }
-}
-
-/// A sandbox that is not removed as long as this lives.
-#[derive(Debug)]
-pub struct Hold {
-    kept: Flock<File>,
-    watched: File,
-}
-
-impl Hold {
-    /// Lets it go, and waits until whoever watches it, or removes it now, is done.
-    pub fn let_go(self) {
-        drop(self.kept);
-        // What keeps this from being waited for is not worth a word: it has ended.
-        let _ = Lock::wait(self.watched);
-    }
-}
-
 impl Known {
     /// Whether it should have been removed at its end, and its monitor did not get to it.
     fn is_over(&self) -> bool {
@@ -530,19 +296,6 @@ fn open_lock(directory: &Path, create: bool) -> Result<File, Error> {
             },
             _ => failed("open", &path)(error),
         })
-}
-
-/// All of a file. One read is enough for most: of a regular file a short one is the last (read(2)). That is two calls less a
-/// file than to ask for its size and read to its end, and a list reads two files a sandbox.
-fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let mut bytes = vec![0; 4096];
-    let count = file.read(&mut bytes)?;
-    bytes.truncate(count);
-    if count == 4096 {
-        file.read_to_end(&mut bytes)?;
-    }
-    Ok(bytes)
 }
 
 /// Writes a document so that a reader sees the old or the new one, whole.
