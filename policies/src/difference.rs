@@ -186,7 +186,10 @@ fn facts(policy: &Policy) -> Vec<Fact> {
         Fact::new(
             "stop-timeout",
             format_duration(policy.stop_timeout),
-            Measure::Plain,
+            // It comes on top of the time limit.
+            Measure::Bound(Some(
+                u64::try_from(policy.stop_timeout.as_millis()).unwrap_or(u64::MAX),
+            )),
         ),
         rank(
             "minimum-tier",

@@ -1,6 +1,6 @@
 //! Policies by name or in files, with what they extend.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::builtin;
@@ -8,13 +8,16 @@ use crate::error::Error;
 use crate::format::{Unextendable, read_policy};
 use crate::nearest::nearest;
 use crate::policy::Policy;
-use crate::reader::Reader;
+use crate::reader::{self, Reader};
 
 /// The built-in that a file extends which names none.
 const DEFAULT: &str = "default";
 
 /// No policy file is larger than this many bytes; what is larger is no policy file.
 const MOST_BYTES: u64 = 1 << 20;
+
+/// How many files may extend each other: each is a call within a call.
+const MOST_FILES: usize = 32;
 
 impl Policy {
     /// The built-in policy `name`. It takes microseconds: nothing is read or parsed.
@@ -109,6 +112,11 @@ fn read(
                 circle.join(" → ")
             )));
         }
+        if chain.len() >= MOST_FILES {
+            return Err(Unextendable::Because(format!(
+                "more than {MOST_FILES} files extend each other"
+            )));
+        }
         load(&path, chain).map_err(Unextendable::Error)
     })
 }
@@ -125,10 +133,32 @@ pub(crate) fn text(path: &Path) -> Result<String, Error> {
     if !metadata.is_file() {
         return Err(refused("it is not a regular file"));
     }
-    if metadata.len() > MOST_BYTES {
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    // Its length is not asked for: files of /proc say 0, and others grow.
+    file.take(MOST_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MOST_BYTES {
         return Err(refused("it is larger than 1 MiB"));
     }
-    std::fs::read_to_string(path).map_err(failed)
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let good = String::from_utf8_lossy(good);
+        let origin = path.display().to_string();
+        Reader {
+            text: &good,
+            origin: &origin,
+        }
+        .error(
+            &(good.len()..good.len()),
+            format!(
+                "expected text in UTF-8, found the byte 0x{:02x}",
+                error.as_bytes()[good.len()]
+            ),
+            Some(reader::SYNTAX.to_owned()),
+        )
+    })
 }
 
 fn is_path(name: &str) -> bool {

@@ -7,12 +7,15 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::Error;
 use crate::keys::{self, Key};
+use crate::nearest::nearest;
 use crate::policy::{
     Base, Denied, Environment, Filesystem, Flags, Handles, IoLimit, Limits, NetworkMode, Policy,
     Rlimit, RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
 };
 use crate::reader::{self, Reader, Value};
-use crate::value::{above_zero, call, capability, cpuset, errno, is_variable, path, pattern};
+use crate::value::{
+    above_zero, call, capability, cpuset, errno, is_variable, path, pattern, processes,
+};
 
 /// Why a policy cannot be extended.
 pub enum Unextendable {
@@ -84,11 +87,11 @@ pub fn read_pins(reader: Reader<'_>, policy: &mut Policy) -> Result<(), Error> {
             "minimum-tier" => {
                 policy.minimum_tier = reader.word(key, value, Tier::WORDS, Tier::from_word)?;
             }
+            "stop-timeout" => policy.stop_timeout = reader.duration(key, value)?,
             "output-cap" => policy.output_cap = reader.or_unlimited(key, value, Reader::size)?,
             "limits" => limits(reader, reader.table(key, value)?, &mut policy.limits)?,
             _ => {
-                let known =
-                    "a pin file has only limits, timeout, output-cap, minimum-tier and description";
+                let known = "a pin file has only limits, timeout, stop-timeout, output-cap, minimum-tier and description";
                 return Err(reader.wrong(key, value, known));
             }
         }
@@ -234,9 +237,9 @@ fn limits<'a>(reader: Reader<'a>, table: &DeTable<'a>, limits: &mut Limits) -> R
                 limits.memory = reader.or_unlimited(key, value, above_zero(Reader::size))?;
             }
             "swap" => limits.swap = reader.or_unlimited(key, value, Reader::size)?,
-            "cpus" => limits.cpus = reader.or_unlimited(key, value, Reader::number)?,
+            "cpus" => limits.cpus = reader.or_unlimited(key, value, Reader::processors)?,
             "cpuset" => limits.cpuset = reader.or_unlimited(key, value, cpuset)?,
-            "pids" => limits.pids = reader.or_unlimited(key, value, above_zero(Reader::count))?,
+            "pids" => limits.pids = reader.or_unlimited(key, value, processes)?,
             "shm" => limits.shm = above_zero(Reader::size)(reader, key, value)?,
             "rlimits" => {
                 for (key, value) in reader.entries(reader.table(key, value)?, "limits.rlimits")? {
@@ -269,7 +272,14 @@ fn rlimit<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<Rlimit
         match name.get_ref().as_ref() {
             "soft" => soft = Some(bound(value)?),
             "hard" => hard = Some(bound(value)?),
-            _ => return Err(reader.expected(key, value)),
+            other => {
+                let meant = nearest(other, ["soft", "hard"]);
+                let meant = meant.map_or("known here are: soft, hard".to_owned(), |meant| {
+                    format!("the nearest known key is {meant:?}")
+                });
+                let message = format!("unknown key {other:?} in {}; {meant}", key.path);
+                return Err(reader.error(&name.span(), message, Some(reader::example(key))));
+            }
         }
     }
     match (soft, hard) {
@@ -318,7 +328,20 @@ fn environment<'a>(
                     if !is_variable(name.get_ref()) {
                         let message =
                             format!("environment.set: {:?} is no variable name", name.get_ref());
-                        return Err(reader.error(&name.span(), message, None));
+                        return Err(reader.error(
+                            &name.span(),
+                            message,
+                            Some(reader::example(key)),
+                        ));
+                    }
+                    if name.get_ref() == "LANDLOCK_ENABLED" {
+                        let message = "environment.set: LANDLOCK_ENABLED cannot be set: programs choose their own protection by it, \
+                                       so palisade tells them the truth";
+                        return Err(reader.error(
+                            &name.span(),
+                            message.to_owned(),
+                            Some(reader::example(key)),
+                        ));
                     }
                     let DeValue::String(_) = value.get_ref() else {
                         return Err(reader.wrong(
@@ -405,6 +428,20 @@ fn contradictions(
                 "syscalls",
                 ["deny", "deny"],
                 format!("syscalls.deny: {:?} is there twice", denied.name),
+            );
+        }
+    }
+    let io = &policy.limits.io;
+    for (index, limit) in io.iter().enumerate() {
+        if io[..index]
+            .iter()
+            .any(|earlier| earlier.device == limit.device)
+        {
+            let device = limit.device.display();
+            return fail(
+                "limits",
+                ["io", "io"],
+                format!("limits.io: {device} is there twice: give all its rates in one entry"),
             );
         }
     }

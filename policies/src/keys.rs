@@ -90,9 +90,9 @@ keys! {
 
     "limits.memory", SIZE_OR_NOT, "\"512MiB\"";
     "limits.swap", SIZE_OR_NOT, "0";
-    "limits.cpus", "a number of processors above 0 as 1.5, or \"unlimited\"", "1.5";
+    "limits.cpus", "a number of processors from 0.01 to 65536 as 1.5, or \"unlimited\"", "1.5";
     "limits.cpuset", "a list of processor numbers and ranges as \"0-3,6\", or \"unlimited\"", "\"0-3\"";
-    "limits.pids", "a whole number above 0, or \"unlimited\"", "256";
+    "limits.pids", "a whole number from 1 to 4194304, or \"unlimited\"", "256";
     "limits.shm", SIZE, "\"64MiB\"";
     "limits.rlimits", "a section", "{ core = 0 }";
     "limits.io", "a list of { device, read-bps, write-bps, read-iops, write-iops }",

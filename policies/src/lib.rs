@@ -50,14 +50,14 @@ use std::borrow::Cow;
 pub use difference::{Difference, Direction};
 pub use error::Error;
 pub use keys::{KEYS, Key};
-pub use pins::{Lowered, Pins};
+pub use pins::{Lowered, Pins, processors};
 pub use policy::{
     Base, Denied, Environment, Filesystem, Flags, Handles, IoLimit, Limits, Network, NetworkMode,
     Policy, Rlimit, RootMode, Setuid, Sys, Syscalls, Tier, Tmpfs,
 };
 pub use program::{Instruction, Program, SystemCall};
 pub use quantity::{format_duration, format_size, parse_duration, parse_size};
-pub use value::CAPABILITIES;
+pub use value::{CAPABILITIES, MOST_PROCESSES};
 
 /// System call filters: tables of rules, their compilation, and seccomp profiles of users.
 pub mod seccomp {

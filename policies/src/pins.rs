@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::canonical::rlimit;
 use crate::error::Error;
@@ -11,6 +12,9 @@ use crate::format;
 use crate::policy::{IoLimit, Policy, Rlimit};
 use crate::quantity::{format_duration, format_size};
 use crate::reader::Reader;
+
+/// The longest stop-timeout where a pin ends commands and does not say how long they may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the files of a pin directory say.
 #[derive(Clone, Debug, Default)]
@@ -87,7 +91,13 @@ impl Pins {
     /// [`Error::File`].
     pub fn add(&mut self, text: &str, origin: &str) -> Result<(), Error> {
         let mut bounds = Policy::blank();
+        bounds.stop_timeout = Duration::MAX;
         format::read_pins(Reader { text, origin }, &mut bounds)?;
+        // A command that takes no notice of its stop signal would else be given any time beyond its limit.
+        let ends = bounds.timeout.is_some() || bounds.output_cap.is_some();
+        if ends && bounds.stop_timeout == Duration::MAX {
+            bounds.stop_timeout = PATIENCE;
+        }
         self.files.push((origin.to_owned(), bounds));
         Ok(())
     }
@@ -134,6 +144,11 @@ impl Pinning<'_> {
         self.lower("timeout", &mut policy.timeout, pin.timeout, |timeout| {
             format_duration(*timeout)
         });
+        if policy.stop_timeout > pin.stop_timeout {
+            let (from, to) = (policy.stop_timeout, pin.stop_timeout);
+            self.note("stop-timeout", format_duration(from), format_duration(to));
+            policy.stop_timeout = pin.stop_timeout;
+        }
         self.lower("output-cap", &mut policy.output_cap, pin.output_cap, size);
         let (limits, pins) = (&mut policy.limits, &pin.limits);
         self.lower("limits.memory", &mut limits.memory, pins.memory, size);
@@ -242,8 +257,9 @@ impl Pinning<'_> {
     }
 }
 
-/// The processors of a list as `0-3,6`.
-pub(crate) fn processors(list: &str) -> BTreeSet<u16> {
+/// The processors of a list as `0-3,6`, each a number below 65536; what is none is left out.
+#[must_use]
+pub fn processors(list: &str) -> BTreeSet<u16> {
     let range = |part: &str| {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         Some(from.parse::<u16>().ok()?..=to.parse::<u16>().ok()?)

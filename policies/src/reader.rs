@@ -14,6 +14,9 @@ use crate::quantity::{parse_duration, parse_size};
 /// A value with its place.
 pub type Value<'a> = Spanned<DeValue<'a>>;
 
+/// How a file is written, for one that cannot be read as TOML.
+pub const SYNTAX: &str = "for example: timeout = \"120s\", or below [limits]: pids = 256; text stands in quotes, a list in [ ]";
+
 /// The word for no bound.
 const UNLIMITED: &str = "unlimited";
 
@@ -30,11 +33,14 @@ impl<'a> Reader<'a> {
         DeTable::parse(self.text)
             .map(Spanned::into_inner)
             .map_err(|error| {
-                self.error(
-                    &error.span().unwrap_or(0..0),
-                    error.message().to_owned(),
-                    None,
-                )
+                let span = error.span().unwrap_or(0..0);
+                let message = match (error.message(), self.text.get(span.clone())) {
+                    ("duplicate key", Some(key)) => {
+                        format!("duplicate key {key:?}: it is given twice; expected once")
+                    }
+                    (message, _) => message.to_owned(),
+                };
+                self.error(&span, message, Some(SYNTAX.to_owned()))
             })
     }
 
@@ -198,15 +204,15 @@ impl<'a> Reader<'a> {
         whole(value).ok_or_else(|| self.expected(key, value))
     }
 
-    /// A number above 0.
-    pub fn number(self, key: &Key, value: &Value<'a>) -> Result<f64, Error> {
+    /// A number of processors: from what the kernel takes for a quota to more than it knows.
+    pub fn processors(self, key: &Key, value: &Value<'a>) -> Result<f64, Error> {
         let number = match value.get_ref() {
             DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
             DeValue::Integer(integer) => integer.as_str().replace('_', "").parse().ok(),
             _ => None,
         };
         number
-            .filter(|number: &f64| number.is_finite() && *number > 0.0)
+            .filter(|number: &f64| (0.01..=65_536.0).contains(number))
             .ok_or_else(|| self.expected(key, value))
     }
 

@@ -8,6 +8,9 @@ use crate::keys::Key;
 use crate::nearest::nearest;
 use crate::reader::{Reader, Value};
 
+/// As many processes as the kernel can have (`PID_MAX_LIMIT`, linux/threads.h); a limit above it is refused.
+pub const MOST_PROCESSES: u64 = 1 << 22;
+
 /// `read`, but 0 is refused.
 pub fn above_zero<'a, T: PartialEq + Default>(
     read: impl Fn(Reader<'a>, &Key, &Value<'a>) -> Result<T, Error>,
@@ -16,6 +19,15 @@ pub fn above_zero<'a, T: PartialEq + Default>(
         zero if zero == T::default() => Err(reader.wrong(key, value, "it must be above 0")),
         value => Ok(value),
     }
+}
+
+/// A number of processes; the kernel takes no more than `PID_MAX_LIMIT` (linux/threads.h).
+pub fn processes<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<u64, Error> {
+    let number = above_zero(Reader::count)(reader, key, value)?;
+    if number > MOST_PROCESSES {
+        return Err(reader.expected(key, value));
+    }
+    Ok(number)
 }
 
 /// An absolute path or one that starts at the home directory, without detours and without a slash at its end.
@@ -41,6 +53,16 @@ pub fn path<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<Stri
             key,
             value,
             &format!("{text:?} has empty, \".\" or \"..\" parts: write it without them"),
+        ));
+    }
+    // What looks like a pattern and hides nothing would be found out too late.
+    if text.contains(['*', '?']) {
+        return Err(reader.wrong(
+            key,
+            value,
+            &format!(
+                "{text:?} looks like a pattern, and paths have none: name each path, or the directory above them, as everything beneath a path is meant"
+            ),
         ));
     }
     if text.contains('\n') {

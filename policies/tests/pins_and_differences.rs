@@ -88,7 +88,10 @@ fn a_policy_that_may_only_be_tightened_can_be_tightened() {
 
 #[test]
 fn a_policy_that_may_only_be_tightened_cannot_be_loosened_anywhere() {
-    let changes: [(&str, Change); 16] = [
+    let changes: [(&str, Change); 17] = [
+        ("stop-timeout", |policy| {
+            policy.stop_timeout = Duration::from_mins(1);
+        }),
         ("capabilities", |policy| {
             policy.capabilities.push("CAP_SYS_ADMIN".to_owned());
         }),
@@ -222,6 +225,29 @@ fn the_strictest_of_several_pin_files_holds() {
         (held.limits.pids, held.limits.memory),
         (Some(50), Some(1 << 30))
     );
+}
+
+#[test]
+fn where_a_pin_ends_commands_they_have_no_more_time_to_end_than_it_says() {
+    let held = |text: &str, asked: u64| {
+        let mut policy = builtin("default");
+        policy.stop_timeout = Duration::from_secs(asked);
+        let (held, lowered) = policy.pinned_by(&pins(text));
+        let keys: Vec<_> = lowered.into_iter().map(|lowered| lowered.key).collect();
+        (
+            held.stop_timeout.as_secs(),
+            keys.contains(&"stop-timeout".to_owned()),
+        )
+    };
+    assert_eq!(held("timeout = \"1h\"", 3600), (10, true));
+    assert_eq!(held("output-cap = \"1m\"", 3600), (10, true));
+    assert_eq!(
+        held("timeout = \"1h\"\nstop-timeout = \"60s\"", 3600),
+        (60, true)
+    );
+    assert_eq!(held("stop-timeout = \"2s\"", 3600), (2, true));
+    assert_eq!(held("timeout = \"1h\"", 4), (4, false));
+    assert_eq!(held("[limits]\npids = 9", 3600), (3600, false));
 }
 
 #[test]

@@ -315,8 +315,8 @@ fn wrong_values_say_what_was_expected() {
             "2:10",
             "expected a size",
         ),
-        ("[limits]\ncpus = 0", "2:8", "above 0"),
-        ("[limits]\ncpus = nan", "2:8", "above 0"),
+        ("[limits]\ncpus = 0", "2:8", "from 0.01"),
+        ("[limits]\ncpus = nan", "2:8", "from 0.01"),
         ("[limits]\ncpuset = \"3-1\"", "2:10", "\"0-3,6\""),
         (
             "[limits]\nrlimits = { nofile = { soft = 2, hard = 1 } }",
@@ -412,6 +412,28 @@ fn contradictions_are_refused_where_they_stand() {
             "3:10",
             "without limits.memory",
         ),
+        (
+            "[limits]\nio = [{ device = \"/dev/a\", read-bps = 1 }, { device = \"/dev/a\", read-bps = 9 }]",
+            "2:6",
+            "twice",
+        ),
+        (
+            "[limits]\npids = 1\npids = 2",
+            "3:1",
+            "duplicate key \"pids\"",
+        ),
+        (
+            "[limits.rlimits]\nnofile = { sofft = 1 }",
+            "2:12",
+            "nearest known key is \"soft\"",
+        ),
+        ("[limits]\ncpus = 1e308", "2:8", "from 0.01 to 65536"),
+        ("[limits]\npids = 4194305", "2:8", "from 1 to 4194304"),
+        (
+            "[environment.set]\nLANDLOCK_ENABLED = \"1\"",
+            "2:1",
+            "palisade tells them the truth",
+        ),
     ] {
         let error = mistake(text);
         assert!(
@@ -420,6 +442,57 @@ fn contradictions_are_refused_where_they_stand() {
         );
         assert!(error.contains(words), "{text}: {error}");
     }
+}
+
+#[test]
+fn what_looks_like_a_pattern_of_paths_is_refused_as_it_would_hide_nothing() {
+    for (section, list) in [
+        ("filesystem", "deny = [\"/etc/*.key\"]"),
+        ("filesystem", "deny = [\"~/.ssh/id_?\"]"),
+        ("filesystem", "masked-paths = [\"/proc/*\"]"),
+    ] {
+        let error = mistake(&format!("[{section}]\n{list}"));
+        assert!(error.contains("paths have none"), "{error}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_form_of_a_file_has_its_place_and_an_example_too() {
+    for (text, place) in [
+        ("[limits\npids = 3", "1:8"),
+        ("[limits]\npids = x", "2:8"),
+        ("[limits]\n[limits]", "2:2"),
+    ] {
+        let error = mistake(text);
+        assert!(
+            error.starts_with(&format!("test.toml:{place}: ")) && error.contains("for example: "),
+            "{error}"
+        );
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("latin.toml");
+    fs::write(&file, b"[limits]\n# caf\xe9\n").expect("written");
+    let error = Policy::load(&file).expect_err("not UTF-8").to_string();
+    assert!(
+        error.contains("latin.toml:2:6: expected text in UTF-8, found the byte 0xe9"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_long_chain_of_files_is_refused_before_it_fills_the_stack() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for number in 0..1000 {
+        let text = format!("extends = \"./{}.toml\"\n", number + 1);
+        fs::write(directory.path().join(format!("{number}.toml")), text).expect("written");
+    }
+    let error = Policy::load(&directory.path().join("0.toml"))
+        .expect_err("too long")
+        .to_string();
+    assert!(
+        error.contains("more than 32 files extend each other"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use palisade_policies::{Rlimit, parse_size};
+use palisade_policies::{MOST_PROCESSES, Rlimit, parse_size};
 
 use super::text;
 use crate::failure::Failure;
@@ -232,21 +232,23 @@ fn pids(typed: Option<OsString>) -> Result<Option<Pids>, Failure> {
     let Some(typed) = typed else { return Ok(None) };
     match typed.to_str().and_then(|text| text.parse::<i64>().ok()) {
         Some(-1 | 0) => Ok(Some(Pids::Unlimited)),
-        Some(number) if number > 0 => Ok(Some(Pids::Most(number.unsigned_abs()))),
+        Some(number) if number > 0 && number.unsigned_abs() <= MOST_PROCESSES => {
+            Ok(Some(Pids::Most(number.unsigned_abs())))
+        }
         _ => Err(wrong(
             "--pids-limit",
             &typed,
-            "a number of processes, or -1",
+            &format!("a number of processes up to {MOST_PROCESSES}, or -1"),
             "--pids-limit 256",
         )),
     }
 }
 
-/// A list of numbers and ranges, as cpuset(7) has it.
+/// A list of numbers and ranges, as cpuset(7) has it; each below 65536, as in policies and pins.
 fn list(option: &str, typed: Option<OsString>) -> Result<Option<String>, Failure> {
     let Some(typed) = typed else { return Ok(None) };
     let number = |text: &str| {
-        text.parse::<u32>()
+        text.parse::<u16>()
             .ok()
             .filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
     };
@@ -343,7 +345,7 @@ mod tests {
     #[test]
     fn lists_of_processors_are_checked() {
         assert!(with(|t| t.cpuset_cpus = Some("0-3,6".into())).is_ok());
-        for odd in ["a", "1-", "-1", "3-1", "1,,2", "1, 2", "+1"] {
+        for odd in ["a", "1-", "-1", "3-1", "1,,2", "1, 2", "+1", "0-70000"] {
             assert!(with(|t| t.cpuset_cpus = Some(odd.into())).is_err(), "{odd}");
         }
     }

@@ -1,9 +1,12 @@
 //! Limits: what a control group counts, and what each process may have.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 use std::str::FromStr;
 
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::stat::{major, minor};
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice,
     LinuxThrottleDeviceBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
@@ -12,10 +15,13 @@ use palisade_policies::{IoLimit, Policy, Rlimit};
 
 use crate::caller::Caller;
 use crate::failure::Failure;
-use crate::request::{Pids, Request, Swap};
+use crate::request::{Mount, Pids, Request, Swap};
 
 /// Microseconds in which `cpus` is counted.
 pub const PERIOD: u64 = 100_000;
+
+/// Where shared memory is.
+pub const SHM: &str = "/dev/shm";
 
 /// What a control group has to enforce; none if nothing.
 pub fn resources(request: &Request, policy: &Policy) -> Result<Option<LinuxResources>, Failure> {
@@ -31,16 +37,18 @@ pub fn resources(request: &Request, policy: &Policy) -> Result<Option<LinuxResou
         resources.set_memory(Some(memory));
         any = true;
     }
-    // A policy's processors are counted in our own period: another one would change what they mean.
-    let (quota, period) = match limits.cpus {
-        Some(cpus) => (Some(microseconds(cpus)), PERIOD),
-        None => (asked.cpu_quota, asked.cpu_period.unwrap_or(PERIOD)),
+    // Processors are counted in our own period, unless it is a quota that was asked for, and holds.
+    let (quota, period) = match (limits.cpus, asked_quota(request)) {
+        // Not lowered by a pin meanwhile.
+        (Some(cpus), Some((same, quota, period))) if cpus >= same => (Some(quota), period),
+        (cpus, _) => (cpus.map(microseconds), PERIOD),
     };
     if quota.is_some()
         || asked.cpu_shares.is_some()
         || limits.cpuset.is_some()
         || asked.cpuset_mems.is_some()
     {
+        limits.cpuset.as_deref().map_or(Ok(()), check_processors)?;
         let mut cpu = LinuxCpu::default();
         cpu.set_quota(quota)
             .set_period(quota.map(|_| period))
@@ -73,6 +81,14 @@ pub fn microseconds(cpus: f64) -> i64 {
     ((cpus * PERIOD as f64).round() as i64).max(1000)
 }
 
+/// `--cpu-quota` with its period: as processors, and as it was asked for.
+#[allow(clippy::cast_precision_loss)] // Beyond 2^53 microseconds nothing is limited.
+fn asked_quota(request: &Request) -> Option<(f64, i64, u64)> {
+    let quota = request.limits.cpu_quota?;
+    let period = request.limits.cpu_period.unwrap_or(PERIOD);
+    Some((quota as f64 / period as f64, quota, period))
+}
+
 /// The runtime configuration's `swap` is memory and swap together; -1 stands for no bound.
 fn memory_and_swap(request: &Request, policy: &Policy) -> Option<i64> {
     match (
@@ -88,10 +104,10 @@ fn memory_and_swap(request: &Request, policy: &Policy) -> Option<i64> {
     }
 }
 
+/// A rate for each device and kind. Two names of one device are one device, for which the lowest rate holds: the kernel
+/// would take the last.
 fn block_io(limits: &[IoLimit]) -> Result<LinuxBlockIo, Failure> {
-    let mut io = LinuxBlockIo::default();
-    let (mut read_bps, mut write_bps, mut read_iops, mut write_iops) =
-        (vec![], vec![], vec![], vec![]);
+    let mut rates: [BTreeMap<(u64, u64), u64>; 4] = Default::default();
     for limit in limits {
         let device = limit
             .device
@@ -107,30 +123,55 @@ fn block_io(limits: &[IoLimit]) -> Result<LinuxBlockIo, Failure> {
                     "lsblk -p lists them",
                 )
             })?;
-        let (major, minor) = (
-            nix::libc::major(device.rdev()),
-            nix::libc::minor(device.rdev()),
-        );
-        let throttle = |rate: u64| {
-            let builder = LinuxThrottleDeviceBuilder::default();
-            let throttle = builder
-                .major(i64::from(major))
-                .minor(i64::from(minor))
-                .rate(rate)
-                .build();
-            throttle.expect("no field is missing")
-        };
-        read_bps.extend(limit.read_bps.map(throttle));
-        write_bps.extend(limit.write_bps.map(throttle));
-        read_iops.extend(limit.read_iops.map(throttle));
-        write_iops.extend(limit.write_iops.map(throttle));
+        let number = (major(device.rdev()), minor(device.rdev()));
+        let asked = [
+            limit.read_bps,
+            limit.write_bps,
+            limit.read_iops,
+            limit.write_iops,
+        ];
+        for (lowest, rate) in rates.iter_mut().zip(asked) {
+            if let Some(rate) = rate {
+                let held = lowest.entry(number).or_insert(rate);
+                *held = rate.min(*held);
+            }
+        }
     }
-    let given = |list: Vec<LinuxThrottleDevice>| (!list.is_empty()).then_some(list);
-    io.set_throttle_read_bps_device(given(read_bps))
-        .set_throttle_write_bps_device(given(write_bps))
-        .set_throttle_read_iops_device(given(read_iops))
-        .set_throttle_write_iops_device(given(write_iops));
+    let [read_bps, write_bps, read_iops, write_iops] = rates.map(throttles);
+    let mut io = LinuxBlockIo::default();
+    io.set_throttle_read_bps_device(read_bps)
+        .set_throttle_write_bps_device(write_bps)
+        .set_throttle_read_iops_device(read_iops)
+        .set_throttle_write_iops_device(write_iops);
     Ok(io)
+}
+
+fn throttles(rates: BTreeMap<(u64, u64), u64>) -> Option<Vec<LinuxThrottleDevice>> {
+    let throttle = |((major, minor), rate): ((u64, u64), u64)| {
+        LinuxThrottleDeviceBuilder::default()
+            .major(signed(major))
+            .minor(signed(minor))
+            .rate(rate)
+            .build()
+            .expect("no field is missing")
+    };
+    (!rates.is_empty()).then(|| rates.into_iter().map(throttle).collect())
+}
+
+/// What this machine has of the processors of a list.
+fn check_processors(list: &str) -> Result<(), Failure> {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online");
+    // Without a /sys the kernel's own answer has to do.
+    let Ok(online) = online else { return Ok(()) };
+    let online = online.trim();
+    let there = palisade_policies::processors(online);
+    if palisade_policies::processors(list).is_subset(&there) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("processors {list} were asked for, and this machine has {online}"),
+        format!("--cpuset-cpus {online}, or a part of these; a policy says it in limits.cpuset"),
+    ))
 }
 
 /// What each process may have. The policy's are ceilings; what was asked for must be to be had.
@@ -203,17 +244,20 @@ pub fn refine(policy: &mut Policy, request: &Request) {
         (Some(Swap::Unlimited), _) => limits.swap = None,
         _ => {}
     }
-    limits.cpus = asked.cpus.or(limits.cpus);
-    if asked.cpu_quota.is_some() {
-        limits.cpus = None;
-    }
+    let quota = asked_quota(request).map(|(cpus, ..)| cpus);
+    limits.cpus = asked.cpus.or(quota).or(limits.cpus);
     limits.cpuset = asked.cpuset_cpus.clone().or(limits.cpuset.take());
     match asked.pids {
         Some(Pids::Most(number)) => limits.pids = Some(number),
         Some(Pids::Unlimited) => limits.pids = None,
         None => {}
     }
-    limits.shm = asked.shm.unwrap_or(limits.shm);
+    // A tmpfs of one's own at /dev/shm is the same by another name.
+    let shm = request.mounts.iter().find_map(|mount| match mount {
+        Mount::Tmpfs(tmpfs) if tmpfs.destination == Path::new(SHM) => tmpfs.size,
+        _ => None,
+    });
+    limits.shm = shm.or(asked.shm).unwrap_or(limits.shm);
     for (name, limit) in &asked.ulimits {
         limits.rlimits.insert(
             name.clone(),

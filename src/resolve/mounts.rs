@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount as SpecMount};
 use palisade_policies::landlock::{Access, PathRule};
-use palisade_policies::{NetworkMode, Policy, Sys};
+use palisade_policies::{Flags, NetworkMode, Policy, Sys};
 use palisade_rootfs::ImageConfig;
 
 use super::host::HostTree;
 use super::identity::Identity;
+use super::limits::SHM;
 use super::volumes::{self, Volumes};
 use crate::failure::{Failure, reason};
 use crate::request::{Bind, Mount, Request, Tmpfs};
@@ -60,9 +61,14 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Mounts, Failure> {
     let mut placed = policy_tmpfs(inputs);
     image_volumes(inputs, &mut placed, &mut all.rules)?;
     for volume in &inputs.volumes.used {
-        all.rules
-            .push(rule(&volume.destination, access(volume.read_only)));
-        placed.push(volumes::mount(volume, inputs.identity));
+        let access = if volume.declared {
+            Access::Write
+        } else {
+            access(volume.read_only)
+        };
+        all.rules.push(rule(&volume.destination, access));
+        let noexec = volume.declared && nothing_executes(inputs.policy);
+        placed.push(volumes::mount(volume, inputs.identity, noexec));
     }
     for mount in &inputs.request.mounts {
         if let Some((made, access)) = asked(mount, inputs, &mut all.create)? {
@@ -116,7 +122,8 @@ fn image_volumes(
             .iter()
             .any(|mount| mount.destination() == &destination);
         if !there && !inputs.volumes.takes(&destination) {
-            rules.push(rule(&destination, Access::WriteExec));
+            // Whether anything may be executed there is the policy's to say, not the image's.
+            rules.push(rule(&destination, Access::Write));
             placed.push(in_memory(inputs, &destination));
         }
     }
@@ -135,7 +142,7 @@ fn asked(
             access(wanted.read_only),
         ),
         Mount::Volume(_) => return Ok(None),
-        Mount::Tmpfs(wanted) => (tmpfs(wanted, inputs), access(wanted.read_only)),
+        Mount::Tmpfs(wanted) => (tmpfs(wanted, inputs)?, access(wanted.read_only)),
         Mount::Device {
             source,
             destination,
@@ -152,10 +159,23 @@ fn access(read_only: bool) -> Access {
 }
 
 fn in_memory(inputs: &Inputs<'_>, destination: &Path) -> SpecMount {
+    let files = &inputs.policy.filesystem;
     let mut options = words(&["nosuid", "nodev", "tmpcopyup", "mode=0755"]);
-    options.push(format!("size={}", inputs.policy.filesystem.scratch_size));
+    if nothing_executes(inputs.policy) {
+        options.push("noexec".to_owned());
+    }
+    options.push(format!("size={}", files.scratch_size));
+    if let Some(inodes) = files.scratch_inodes {
+        options.push(format!("nr_inodes={inodes}"));
+    }
     own(&mut options, inputs.identity);
     new(destination, "tmpfs", "tmpfs", options)
+}
+
+/// Whether the policy lets nothing be executed on what is in memory: then on what an image has for a volume neither.
+fn nothing_executes(policy: &Policy) -> bool {
+    let tmpfs = &policy.filesystem.tmpfs;
+    !tmpfs.is_empty() && tmpfs.iter().all(|tmpfs| tmpfs.noexec)
 }
 
 /// The file systems of every sandbox.
@@ -288,7 +308,59 @@ fn bind(
     Ok(mount)
 }
 
-fn tmpfs(wanted: &Tmpfs, inputs: &Inputs<'_>) -> SpecMount {
+/// What the policy allows a tmpfs at a place: bytes, files, and whether anything is executed.
+fn allowed(destination: &Path, inputs: &Inputs<'_>) -> (u64, Option<u64>, bool) {
+    let files = &inputs.policy.filesystem;
+    if destination == Path::new(SHM) {
+        return (inputs.policy.limits.shm, files.scratch_inodes, false);
+    }
+    let mut all = files.tmpfs.iter();
+    match all.find(|tmpfs| expand(&tmpfs.path, inputs.home) == destination) {
+        Some(tmpfs) => (tmpfs.size, tmpfs.inodes, !tmpfs.noexec),
+        None => (
+            files.scratch_size,
+            files.scratch_inodes,
+            !nothing_executes(inputs.policy),
+        ),
+    }
+}
+
+fn tmpfs(wanted: &Tmpfs, inputs: &Inputs<'_>) -> Result<SpecMount, Failure> {
+    let files = &inputs.policy.filesystem;
+    let tight = inputs.policy.flags == Flags::TightenOnly;
+    let (most, most_inodes, exec) = allowed(&wanted.destination, inputs);
+    let shm = wanted.destination == Path::new(SHM);
+    let otherwise = if tight { most } else { files.scratch_size };
+    // What was asked for at /dev/shm is the policy's limit by now, or was lowered by a pin.
+    let size = if shm {
+        most
+    } else {
+        wanted.size.unwrap_or(otherwise)
+    };
+    let otherwise = if tight {
+        most_inodes
+    } else {
+        files.scratch_inodes
+    };
+    let inodes = wanted.inodes.or(otherwise);
+    let looser = [
+        (size > most, format!("size={most}")),
+        (
+            most_inodes.is_some_and(|most| inodes.is_none_or(|inodes| inodes > most)),
+            format!("nr_inodes={}", most_inodes.unwrap_or_default()),
+        ),
+        (wanted.exec && !exec, "noexec".to_owned()),
+    ];
+    if let Some((_, most)) = looser.iter().find(|(looser, _)| tight && *looser) {
+        let place = wanted.destination.display();
+        return Err(Failure::new(
+            format!(
+                "--tmpfs {place} loosens the policy {}, which options may only tighten: it allows {most} there",
+                inputs.policy.name
+            ),
+            format!("--tmpfs {place}:{most}, or another policy"),
+        ));
+    }
     let mut options = words(&[
         "nosuid",
         "nodev",
@@ -301,11 +373,8 @@ fn tmpfs(wanted: &Tmpfs, inputs: &Inputs<'_>) -> SpecMount {
     if wanted.destination == inputs.home && may_cover(inputs.home) {
         options.push("tmpcopyup".to_owned());
     }
-    options.push(format!(
-        "size={}",
-        wanted.size.unwrap_or(inputs.policy.filesystem.scratch_size)
-    ));
-    if let Some(inodes) = wanted.inodes {
+    options.push(format!("size={size}"));
+    if let Some(inodes) = inodes {
         options.push(format!("nr_inodes={inodes}"));
     }
     options.push(format!("mode={:04o}", wanted.mode));
@@ -317,7 +386,7 @@ fn tmpfs(wanted: &Tmpfs, inputs: &Inputs<'_>) -> SpecMount {
         "gid={}",
         wanted.owner.1.unwrap_or(inputs.identity.gid)
     ));
-    new(&wanted.destination, "tmpfs", "tmpfs", options)
+    Ok(new(&wanted.destination, "tmpfs", "tmpfs", options))
 }
 
 fn device(source: &Path, destination: &Path) -> Result<SpecMount, Failure> {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount as SpecMount};
+use palisade_policies::landlock::Access;
 use palisade_policies::{Flags, Pins, Policy};
 use palisade_rootfs::{Image, ImageConfig, Layer, Users};
 use palisade_runtime::{Plan, Root, Upper};
@@ -474,6 +475,27 @@ fn image_volumes_start_with_the_images_content_and_may_not_cover_the_sandboxs_ow
 }
 
 #[test]
+fn what_an_image_has_for_a_volume_loosens_no_policy() {
+    let image = image(ImageConfig {
+        volumes: vec!["/data".into(), "/dev/shm".into(), "/dev/mqueue".into()],
+        ..ImageConfig::default()
+    });
+    let strict = Policy::builtin("strict").unwrap();
+    for line in [&["x", "true"][..], &["--name", "nn", "x", "true"]] {
+        let resolved = plan_under(&strict, Source::Image(&image), &ordinary(), line).unwrap();
+        let plan = resolved.plan;
+        assert!(has_option(mount(&plan, "/data"), "noexec"), "{line:?}");
+        assert!(has_option(mount(&plan, "/dev/shm"), "size=67108864"));
+        mount(&plan, "/dev/mqueue");
+        let rules = plan.landlock.unwrap();
+        let data = rules.iter().find(|rule| rule.path == Path::new("/data"));
+        assert_eq!(data.unwrap().access, Access::Write, "{line:?}");
+    }
+    let resolved = plan_on(&image, &ordinary(), &["x", "true"]).unwrap();
+    assert!(!has_option(mount(&resolved.plan, "/data"), "noexec"));
+}
+
+#[test]
 fn a_missing_source_is_made_for_v_and_an_error_for_mount() {
     let image = image(ImageConfig::default());
     let resolved = plan_on(
@@ -694,6 +716,12 @@ fn a_policy_that_may_only_be_tightened_refuses_what_loosens_it() {
         &["--best-effort"],
         &["--userns", "host"],
         &["--device", "/dev/null:/dev/x"],
+        &["--stop-timeout", "1000"],
+        &["--tmpfs", "/tmp:size=2g"],
+        &["--tmpfs", "/home/node:size=2g"],
+        &["--tmpfs", "/other:size=2g"],
+        &["--tmpfs", "/dev/shm:size=1g"],
+        &["--mount", "type=tmpfs,dst=/tmp,tmpfs-size=2g"],
     ] {
         let line = [looser, &["x", "true"]].concat();
         assert!(under(&line).is_err(), "{looser:?}");
@@ -779,6 +807,21 @@ fn no_option_widens_a_policys_processors_or_a_pinned_swap() {
     let resources = plan.spec.linux().as_ref().unwrap().resources().clone();
     let cpu = resources.unwrap().cpu().clone().unwrap();
     assert_eq!((cpu.quota(), cpu.period()), (Some(100_000), Some(100_000)));
+    let quota = |line: &[&str], pins: &str| {
+        let line = [line, &["x", "true"]].concat();
+        let request = cli::run::parse("run", line.iter().map(Into::into)).unwrap();
+        let request = Request::new(request, &ordinary()).unwrap();
+        let mut held = Pins::default();
+        held.add(pins, "p.toml").unwrap();
+        let policy = refine(&task, &request, &held, &mut Vec::new()).unwrap();
+        let resources = super::limits::resources(&request, &policy).unwrap();
+        let cpu = resources.unwrap().cpu().clone().unwrap();
+        (cpu.quota().unwrap(), cpu.period().unwrap())
+    };
+    let half = ["--cpu-quota", "25000", "--cpu-period", "50000"];
+    // A tighter quota than the pin stays as it was asked for; a looser one is the pin's.
+    assert_eq!(quota(&half, "[limits]\ncpus = 1"), (25_000, 50_000));
+    assert_eq!(quota(&half, "[limits]\ncpus = 0.2"), (20_000, 100_000));
 
     let request = cli::run::parse(
         "run",

@@ -36,6 +36,8 @@ pub struct Volume {
     pub read_only: bool,
     /// Where it is empty, it starts with what the image has there.
     pub copy: bool,
+    /// The image declares it, and nobody asked for it.
+    pub declared: bool,
     /// How long it is there.
     pub span: Span,
     /// What the sandbox sees, on the host.
@@ -93,7 +95,8 @@ impl Volumes {
         }
         if request.has_record() {
             for destination in declared(request, config)? {
-                let made = all.one(None, &destination, passing, place);
+                let mut made = all.one(None, &destination, passing, place);
+                made.declared = true;
                 all.used.push(made);
             }
         }
@@ -128,6 +131,7 @@ impl Volumes {
             destination: destination.to_owned(),
             read_only: false,
             copy: true,
+            declared: false,
             span,
         }
     }
@@ -170,7 +174,11 @@ pub fn declared(request: &Request, config: &ImageConfig) -> Result<Vec<PathBuf>,
             .mounts
             .iter()
             .any(|mount| mount.destination() == destination);
-        if !asked && !places.contains(&destination) {
+        // Shared memory and queues are there, with the policy's limits.
+        let there = ["/dev/shm", "/dev/mqueue"]
+            .iter()
+            .any(|path| destination == Path::new(path));
+        if !asked && !there && !places.contains(&destination) {
             places.push(destination);
         }
     }
@@ -178,10 +186,13 @@ pub fn declared(request: &Request, config: &ImageConfig) -> Result<Vec<PathBuf>,
 }
 
 /// The mount of a volume.
-pub fn mount(volume: &Volume, identity: &Identity) -> SpecMount {
+pub fn mount(volume: &Volume, identity: &Identity, noexec: bool) -> SpecMount {
     let mut options = vec!["bind", "nosuid", "nodev"];
     if volume.read_only {
         options.push("ro");
+    }
+    if noexec {
+        options.push("noexec");
     }
     let mut mount = SpecMount::default();
     if let Some((uids, gids)) = identity.maps_of_kept() {

@@ -37,6 +37,17 @@ fn a_detached_sandbox_runs_on_until_it_is_stopped_and_its_exit_code_is_kept() {
 }
 
 #[test]
+fn whoever_stops_a_sandbox_gives_it_no_time_beyond_its_limit() {
+    let boxes = Sandboxes::new();
+    boxes.detached(
+        &["--name", "deaf", "--timeout", "2s", "--stop-timeout", "0"],
+        "trap '' TERM; while :; do sleep 0.05; done",
+    );
+    boxes.says(&["stop", "-t", "86400", "deaf"]);
+    assert_eq!(boxes.says(&["wait", "deaf"]), "124");
+}
+
+#[test]
 fn a_sandbox_that_takes_no_notice_is_killed_after_its_time() {
     let boxes = Sandboxes::new();
     boxes.detached(

@@ -7,6 +7,7 @@ mod files;
 #[path = "../rig/layout.rs"]
 mod layout;
 mod limits;
+mod pins;
 #[allow(dead_code)] // Each suite uses its part of the rig.
 #[path = "../rig/place.rs"]
 mod place;

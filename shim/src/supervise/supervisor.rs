@@ -405,7 +405,7 @@ impl Supervisor<'_> {
                 Order::Stop(signal, patience) => {
                     self.wake();
                     self.deliver(signal)?;
-                    self.next = Instant::now().checked_add(patience).map(Act::Kill);
+                    self.hasten(Instant::now().checked_add(patience));
                 }
             }
         }
@@ -466,11 +466,22 @@ impl Supervisor<'_> {
     /// Makes an end of the command: first by the stop signal, then for good.
     fn stop(&mut self, limit: Limit) -> Result<(), Error> {
         self.wake();
-        self.stopped_by = Some(limit);
+        self.stopped_by.get_or_insert(limit);
         self.sandbox.signal(self.plan.stop_signal)?;
-        let at = Instant::now().checked_add(self.plan.stop_timeout);
-        self.next = at.map(Act::Kill);
+        self.hasten(Instant::now().checked_add(self.plan.stop_timeout));
         Ok(())
+    }
+
+    /// Ends everything at `kill`, if no limit does before: whoever stops a sandbox gives it no time that its limits do not.
+    fn hasten(&mut self, kill: Option<Instant>) {
+        let limit = match self.next {
+            Some(Act::Stop(at)) => at.checked_add(self.plan.stop_timeout),
+            Some(Act::Kill(at)) => Some(at),
+            None => None,
+        };
+        if limit.is_none_or(|limit| kill.is_some_and(|kill| kill < limit)) {
+            self.next = kill.map(Act::Kill).or(self.next);
+        }
     }
 
     fn check_output(&mut self) -> Result<(), Error> {
