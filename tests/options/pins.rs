@@ -1,6 +1,5 @@
 //! `/etc/palisade/policy.d`: what an administrator pins holds against every option.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
