@@ -2,12 +2,14 @@
 //!
 //! Everything that can fail without the kernel fails here, before anything is changed; after it nothing allocates.
 
-use std::ffi::{CStr, CString, OsStr, OsString};
-use std::os::fd::{BorrowedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+mod command;
+mod inherited;
+mod path;
+mod root;
 
-use nix::pty::Winsize;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::RawFd;
+
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
 use palisade_policies::seccomp::x86_64;
 use palisade_policies::{Program, SystemCall, Tier};
@@ -17,11 +19,19 @@ use crate::cgroup::fallback_rlimits;
 use crate::idmap::Identity;
 use crate::landlock::PreparedLandlock;
 use crate::mount::{MountStep, NewFilesystem};
-use crate::plan::{Plan, Root, Scratch, Upper};
+use crate::plan::Plan;
 use crate::readback::Namespace;
-use crate::sys::{Pointers, Rlimit};
+use crate::sys::Rlimit;
 use crate::view::View;
 use crate::{Error, mount};
+
+pub(crate) use command::{PreparedCommand, candidates};
+use command::{console_size, rlimits, truthful};
+use inherited::Inherited;
+use path::prepare_file;
+pub(crate) use path::{PreparedFile, PreparedPath, c_string, strings};
+use root::prepare_root;
+pub(crate) use root::{PreparedRoot, PreparedScratch, PreparedUpper};
 
 /// A Plan in the form the set-up reads.
 #[allow(
@@ -79,137 +89,6 @@ pub(crate) struct Prepared {
     /// Whether further commands may join the sandbox.
     pub(crate) joinable: bool,
     pub(crate) command: PreparedCommand,
-}
-
-/// What differs from one command of a sandbox to the next; the rest of [`Prepared`] holds for all.
-pub(crate) struct PreparedCommand {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) cwd: PreparedPath,
-    pub(crate) terminal: bool,
-    pub(crate) console_size: Option<Winsize>,
-    /// The files to try, in order, with execve(2); absent where there is no command and PID 1 waits alone.
-    pub(crate) candidates: Option<Vec<CString>>,
-    pub(crate) argv: Pointers,
-    pub(crate) envp: Pointers,
-}
-
-/// How the root file system is made.
-pub(crate) enum PreparedRoot {
-    Overlay {
-        /// The directory that the lower directories' names are relative to.
-        base: CString,
-        /// Lower directories, topmost first.
-        lower: Vec<CString>,
-        /// The same as one string, for kernels that want that.
-        joined: CString,
-        /// `/etc` of each, named likewise.
-        etc: Vec<CString>,
-        /// Options for the scratch tmpfs, or the host directory of `upper` and `work`.
-        upper: PreparedUpper,
-    },
-    Tmpfs {
-        scratch: PreparedScratch,
-        links: Vec<(PreparedPath, CString)>,
-    },
-    /// There is no other than the caller's.
-    Callers,
-}
-
-pub(crate) enum PreparedUpper {
-    Tmpfs(PreparedScratch),
-    Directory(CString),
-}
-
-/// Mount options of a tmpfs.
-pub(crate) struct PreparedScratch {
-    pub(crate) size: CString,
-    pub(crate) inodes: Option<CString>,
-}
-
-/// A path inside the sandbox, relative to its root, with the names that lead to it.
-#[derive(Clone, Debug)]
-pub(crate) struct PreparedPath {
-    /// Without the leading slash; `.` for the root itself.
-    pub(crate) path: CString,
-    /// Every directory on the way, shortest first, the path itself excluded.
-    pub(crate) parents: Vec<CString>,
-}
-
-impl PreparedPath {
-    /// The last component.
-    pub(crate) fn name(&self) -> &CStr {
-        let bytes = self.path.to_bytes_with_nul();
-        let start = bytes
-            .iter()
-            .rposition(|byte| *byte == b'/')
-            .map_or(0, |slash| slash + 1);
-        CStr::from_bytes_until_nul(&bytes[start..]).unwrap_or_default()
-    }
-}
-
-impl PreparedFile {
-    /// Writes the whole content.
-    pub(crate) fn write_to(&self, file: BorrowedFd<'_>) -> nix::Result<()> {
-        let mut rest = self.contents.as_slice();
-        while !rest.is_empty() {
-            let written = nix::unistd::write(file, rest)?;
-            rest = &rest[written..];
-        }
-        Ok(())
-    }
-}
-
-pub(crate) struct PreparedFile {
-    pub(crate) path: PreparedPath,
-    pub(crate) contents: Vec<u8>,
-    pub(crate) mode: u32,
-}
-
-/// A C string of `value`, which is `what` to the user.
-pub(crate) fn c_string(what: &'static str, value: impl AsRef<OsStr>) -> Result<CString, Error> {
-    let value = value.as_ref();
-    CString::new(value.as_bytes()).map_err(|_| Error::Nul {
-        what,
-        value: value.to_string_lossy().chars().take(60).collect(),
-    })
-}
-
-impl PreparedPath {
-    /// An absolute path inside the sandbox without `..`.
-    pub(crate) fn new(what: &'static str, path: &Path) -> Result<Self, Error> {
-        let mut walked = PathBuf::new();
-        let mut parents = Vec::new();
-        for component in path.components() {
-            match component {
-                Component::RootDir | Component::CurDir => {}
-                Component::Normal(name) => {
-                    if !walked.as_os_str().is_empty() {
-                        parents.push(c_string(what, &walked)?);
-                    }
-                    walked.push(name);
-                }
-                Component::ParentDir | Component::Prefix(_) => return Err(not_inside(what, path)),
-            }
-        }
-        if !path.is_absolute() {
-            return Err(not_inside(what, path));
-        }
-        if walked.as_os_str().is_empty() {
-            walked.push(".");
-        }
-        Ok(Self {
-            path: c_string(what, &walked)?,
-            parents,
-        })
-    }
-}
-
-fn not_inside(what: &'static str, path: &Path) -> Error {
-    Error::Unsupported {
-        what: format!("{what} {}", path.display()),
-        why: "it must be an absolute path without ..".into(),
-    }
 }
 
 impl Prepared {
@@ -481,18 +360,6 @@ fn refuse_unknown(spec: &Spec, process: &Process, linux: &Linux) -> Result<(), E
     }
 }
 
-/// The command's variables, in which `LANDLOCK_ENABLED`, where it is set, says whether Landlock holds the command.
-fn truthful(environment: Option<&[String]>, landlock: bool) -> Vec<String> {
-    environment
-        .unwrap_or_default()
-        .iter()
-        .map(|variable| match variable.split_once('=') {
-            Some((name @ "LANDLOCK_ENABLED", _)) => format!("{name}={}", u8::from(landlock)),
-            _ => variable.clone(),
-        })
-        .collect()
-}
-
 fn namespaces(plan: &Plan) -> Result<u64, Error> {
     let mut flags = 0_i32;
     let linux = plan.spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
@@ -532,279 +399,4 @@ fn namespaces(plan: &Plan) -> Result<u64, Error> {
         }
     }
     Ok(u64::from(flags.cast_unsigned()))
-}
-
-fn prepare_root(root: &Root) -> Result<PreparedRoot, Error> {
-    Ok(match root {
-        Root::Overlay { lower, upper } => {
-            let base = common_parent(lower);
-            let lower = lower
-                .iter()
-                .map(|path| {
-                    let relative = path
-                        .strip_prefix(&base)
-                        .ok()
-                        .filter(|p| !p.as_os_str().is_empty());
-                    c_string("layer", relative.map_or(Path::new("."), |p| p))
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            if lower.is_empty() {
-                return Err(Error::Unsupported {
-                    what: "an image without layers".into(),
-                    why: "there is nothing to run".into(),
-                });
-            }
-            PreparedRoot::Overlay {
-                base: c_string("layer", &base)?,
-                joined: join_layers(&lower)?,
-                etc: lower
-                    .iter()
-                    .map(|layer| {
-                        c_string(
-                            "layer",
-                            Path::new(OsStr::from_bytes(layer.to_bytes())).join("etc"),
-                        )
-                    })
-                    .collect::<Result<_, _>>()?,
-                lower,
-                upper: match upper {
-                    Upper::Tmpfs(scratch) => PreparedUpper::Tmpfs(prepare_scratch(*scratch)?),
-                    Upper::Directory(path) => {
-                        PreparedUpper::Directory(c_string("writable layer", path)?)
-                    }
-                },
-            }
-        }
-        Root::Callers { .. } => PreparedRoot::Callers,
-        Root::Tmpfs { scratch, links } => PreparedRoot::Tmpfs {
-            scratch: prepare_scratch(*scratch)?,
-            links: links
-                .iter()
-                .map(|(link, target)| {
-                    Ok((PreparedPath::new("link", link)?, c_string("link", target)?))
-                })
-                .collect::<Result<_, Error>>()?,
-        },
-    })
-}
-
-fn prepare_scratch(scratch: Scratch) -> Result<PreparedScratch, Error> {
-    Ok(PreparedScratch {
-        size: c_string("size", scratch.size.to_string())?,
-        inodes: scratch
-            .inodes
-            .map(|inodes| c_string("inodes", inodes.to_string()))
-            .transpose()?,
-    })
-}
-
-/// Lower directories as one mount option: colons separate, a backslash takes a colon's meaning away.
-fn join_layers(lower: &[CString]) -> Result<CString, Error> {
-    let mut joined = Vec::new();
-    for layer in lower {
-        if !joined.is_empty() {
-            joined.push(b':');
-        }
-        for byte in layer.to_bytes() {
-            if matches!(byte, b':' | b'\\' | b',') {
-                joined.push(b'\\');
-            }
-            joined.push(*byte);
-        }
-    }
-    c_string("layer", OsStr::from_bytes(&joined))
-}
-
-/// The longest directory that holds all of `paths`; for a single path, that path.
-fn common_parent(paths: &[PathBuf]) -> PathBuf {
-    let Some((first, rest)) = paths.split_first() else {
-        return PathBuf::from("/");
-    };
-    let mut base = first.as_path();
-    for path in rest {
-        while !path.starts_with(base) {
-            base = base.parent().unwrap_or(Path::new("/"));
-        }
-    }
-    base.to_owned()
-}
-
-fn prepare_file(file: &crate::plan::File) -> Result<PreparedFile, Error> {
-    Ok(PreparedFile {
-        path: PreparedPath::new("file", &file.path)?,
-        contents: file.contents.clone(),
-        mode: file.mode,
-    })
-}
-
-pub(crate) fn strings(what: &'static str, values: &[impl AsRef<OsStr>]) -> Result<Pointers, Error> {
-    Ok(Pointers::new(
-        values
-            .iter()
-            .map(|value| c_string(what, value))
-            .collect::<Result<_, _>>()?,
-    ))
-}
-
-/// The files that execve(2) tries for the command, as execvp(3) would with the sandbox's PATH.
-pub(crate) fn candidates(
-    env: &[impl AsRef<OsStr>],
-    args: &[&OsStr],
-) -> Result<Vec<CString>, Error> {
-    let program = *args.first().ok_or_else(|| Error::Unsupported {
-        what: "an empty command".into(),
-        why: "neither the command line nor the image names one".into(),
-    })?;
-    if program.is_empty() || program.as_bytes().contains(&b'/') {
-        return Ok(vec![c_string("command", program)?]);
-    }
-    let path = env
-        .iter()
-        .find_map(|variable| variable.as_ref().as_bytes().strip_prefix(b"PATH="))
-        .unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
-    path.split(|byte| *byte == b':')
-        .filter(|directory| directory.starts_with(b"/"))
-        .map(|directory| {
-            let directory = Path::new(OsStr::from_bytes(directory));
-            c_string("command", directory.join(program))
-        })
-        .collect()
-}
-
-/// The size that the terminal has before the command starts.
-fn console_size(process: &Process) -> Option<Winsize> {
-    let size = process.console_size()?;
-    let short = |cells: u64| u16::try_from(cells).unwrap_or(u16::MAX);
-    Some(Winsize {
-        ws_row: short(size.height()),
-        ws_col: short(size.width()),
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    })
-}
-
-fn rlimits(process: &Process) -> Result<Vec<(Rlimit, CString)>, Error> {
-    use oci_spec::runtime::PosixRlimitType as Type;
-    let mut limits = Vec::new();
-    for limit in process.rlimits().as_deref().unwrap_or_default() {
-        let resource = match limit.typ() {
-            Type::RlimitCpu => libc::RLIMIT_CPU,
-            Type::RlimitFsize => libc::RLIMIT_FSIZE,
-            Type::RlimitData => libc::RLIMIT_DATA,
-            Type::RlimitStack => libc::RLIMIT_STACK,
-            Type::RlimitCore => libc::RLIMIT_CORE,
-            Type::RlimitRss => libc::RLIMIT_RSS,
-            Type::RlimitNproc => libc::RLIMIT_NPROC,
-            Type::RlimitNofile => libc::RLIMIT_NOFILE,
-            Type::RlimitMemlock => libc::RLIMIT_MEMLOCK,
-            Type::RlimitAs => libc::RLIMIT_AS,
-            Type::RlimitLocks => libc::RLIMIT_LOCKS,
-            Type::RlimitSigpending => libc::RLIMIT_SIGPENDING,
-            Type::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
-            Type::RlimitNice => libc::RLIMIT_NICE,
-            Type::RlimitRtprio => libc::RLIMIT_RTPRIO,
-            Type::RlimitRttime => libc::RLIMIT_RTTIME,
-        };
-        limits.push((
-            Rlimit {
-                resource,
-                soft: limit.soft(),
-                hard: limit.hard(),
-            },
-            c_string("resource limit", limit.typ().to_string())?,
-        ));
-    }
-    Ok(limits)
-}
-
-/// The number of CAP_SETPCAP (linux/capability.h).
-const CAP_SETPCAP: u64 = 8;
-
-/// What a command inherits from the calling process beyond the Plan.
-struct Inherited {
-    /// Signals that this process ignores: Rust's runtime ignores SIGPIPE, nohup(1) SIGHUP.
-    ignored_signals: Vec<i32>,
-    /// seccomp filters that this process runs under.
-    filters: u64,
-    /// The capability bounding set, and whether this process may drop from it (capabilities(7), CAP_SETPCAP).
-    bounding: u64,
-    may_drop_bounding: bool,
-}
-
-impl Inherited {
-    fn read() -> Self {
-        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        let field = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
-        let ignored = field("SigIgn:")
-            .and_then(|mask| u64::from_str_radix(mask, 16).ok())
-            .unwrap_or(u64::MAX);
-        let mask = |name: &str| {
-            field(name)
-                .and_then(|mask| u64::from_str_radix(mask, 16).ok())
-                .unwrap_or(0)
-        };
-        let settable = |signal: &i32| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP);
-        Self {
-            ignored_signals: (1..=64)
-                .filter(|signal| ignored & (1 << (signal - 1)) != 0)
-                .filter(settable)
-                .collect(),
-            bounding: mask("CapBnd:"),
-            may_drop_bounding: mask("CapEff:") & 1 << CAP_SETPCAP != 0,
-            filters: field("Seccomp_filters:")
-                .and_then(|count| count.parse().ok())
-                .unwrap_or(0),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn layers_in_one_directory_are_named_relative_to_it() {
-        let paths = [PathBuf::from("/s/layers/a"), PathBuf::from("/s/layers/b")];
-        assert_eq!(common_parent(&paths), Path::new("/s/layers"));
-        assert_eq!(common_parent(&paths[..1]), Path::new("/s/layers/a"));
-        assert_eq!(common_parent(&["/a/b".into(), "/c".into()]), Path::new("/"));
-    }
-
-    #[test]
-    fn a_path_that_leaves_the_sandbox_is_refused() {
-        assert!(PreparedPath::new("test", Path::new("/a/../../b")).is_err());
-        assert!(PreparedPath::new("test", Path::new("a/b")).is_err());
-    }
-
-    #[test]
-    fn a_path_lists_the_directories_that_lead_to_it() {
-        let path = PreparedPath::new("test", Path::new("/a/b/c")).expect("valid");
-        assert_eq!(path.path.as_c_str(), c"a/b/c");
-        assert_eq!(path.parents, [CString::from(c"a"), CString::from(c"a/b")]);
-        assert_eq!(
-            PreparedPath::new("test", Path::new("/"))
-                .expect("valid")
-                .path
-                .as_c_str(),
-            c"."
-        );
-    }
-
-    #[test]
-    fn what_the_command_reads_of_landlock_is_the_truth() {
-        let given = ["A=1".to_owned(), "LANDLOCK_ENABLED=1".to_owned()];
-        assert_eq!(truthful(Some(&given), true), given);
-        assert_eq!(truthful(Some(&given), false), ["A=1", "LANDLOCK_ENABLED=0"]);
-        assert!(truthful(Some(&given[..1]), true).len() == 1);
-    }
-
-    #[test]
-    fn the_signal_that_rust_ignores_is_reset_for_the_command() {
-        assert!(Inherited::read().ignored_signals.contains(&libc::SIGPIPE));
-    }
 }
