@@ -28,7 +28,6 @@ use crate::{Error, mount};
 pub(crate) use command::{PreparedCommand, candidates};
 use command::{console_size, rlimits, truthful};
 use inherited::Inherited;
-use path::prepare_file;
 pub(crate) use path::{PreparedFile, PreparedPath, c_string, strings};
 use root::prepare_root;
 pub(crate) use root::{PreparedRoot, PreparedScratch, PreparedUpper};
@@ -134,7 +133,7 @@ impl Prepared {
             files: plan
                 .files
                 .iter()
-                .map(prepare_file)
+                .map(PreparedFile::new)
                 .collect::<Result<_, _>>()?,
             dev_links: mounts.iter().position(MountStep::is_new_dev),
             devices,

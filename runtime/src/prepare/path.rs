@@ -18,45 +18,6 @@ pub(crate) struct PreparedPath {
 }
 
 impl PreparedPath {
-    /// The last component.
-    pub(crate) fn name(&self) -> &CStr {
-        let bytes = self.path.to_bytes_with_nul();
-        let start = bytes
-            .iter()
-            .rposition(|byte| *byte == b'/')
-            .map_or(0, |slash| slash + 1);
-        CStr::from_bytes_until_nul(&bytes[start..]).unwrap_or_default()
-    }
-}
-
-impl PreparedFile {
-    /// Writes the whole content.
-    pub(crate) fn write_to(&self, file: BorrowedFd<'_>) -> nix::Result<()> {
-        let mut rest = self.contents.as_slice();
-        while !rest.is_empty() {
-            let written = nix::unistd::write(file, rest)?;
-            rest = &rest[written..];
-        }
-        Ok(())
-    }
-}
-
-pub(crate) struct PreparedFile {
-    pub(crate) path: PreparedPath,
-    pub(crate) contents: Vec<u8>,
-    pub(crate) mode: u32,
-}
-
-/// A C string of `value`, which is `what` to the user.
-pub(crate) fn c_string(what: &'static str, value: impl AsRef<OsStr>) -> Result<CString, Error> {
-    let value = value.as_ref();
-    CString::new(value.as_bytes()).map_err(|_| Error::Nul {
-        what,
-        value: value.to_string_lossy().chars().take(60).collect(),
-    })
-}
-
-impl PreparedPath {
     /// An absolute path inside the sandbox without `..`.
     pub(crate) fn new(what: &'static str, path: &Path) -> Result<Self, Error> {
         let mut walked = PathBuf::new();
@@ -84,6 +45,43 @@ impl PreparedPath {
             parents,
         })
     }
+
+    /// The last component.
+    pub(crate) fn name(&self) -> &CStr {
+        let bytes = self.path.to_bytes_with_nul();
+        let start = bytes
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .map_or(0, |slash| slash + 1);
+        CStr::from_bytes_until_nul(&bytes[start..]).unwrap_or_default()
+    }
+}
+
+/// A file that palisade itself writes into the root.
+pub(crate) struct PreparedFile {
+    pub(crate) path: PreparedPath,
+    pub(crate) contents: Vec<u8>,
+    pub(crate) mode: u32,
+}
+
+impl PreparedFile {
+    pub(super) fn new(file: &crate::plan::File) -> Result<Self, Error> {
+        Ok(Self {
+            path: PreparedPath::new("file", &file.path)?,
+            contents: file.contents.clone(),
+            mode: file.mode,
+        })
+    }
+
+    /// Writes the whole content.
+    pub(crate) fn write_to(&self, file: BorrowedFd<'_>) -> nix::Result<()> {
+        let mut rest = self.contents.as_slice();
+        while !rest.is_empty() {
+            let written = nix::unistd::write(file, rest)?;
+            rest = &rest[written..];
+        }
+        Ok(())
+    }
 }
 
 fn not_inside(what: &'static str, path: &Path) -> Error {
@@ -93,14 +91,16 @@ fn not_inside(what: &'static str, path: &Path) -> Error {
     }
 }
 
-pub(super) fn prepare_file(file: &crate::plan::File) -> Result<PreparedFile, Error> {
-    Ok(PreparedFile {
-        path: PreparedPath::new("file", &file.path)?,
-        contents: file.contents.clone(),
-        mode: file.mode,
+/// A C string of `value`, which is `what` to the user.
+pub(crate) fn c_string(what: &'static str, value: impl AsRef<OsStr>) -> Result<CString, Error> {
+    let value = value.as_ref();
+    CString::new(value.as_bytes()).map_err(|_| Error::Nul {
+        what,
+        value: value.to_string_lossy().chars().take(60).collect(),
     })
 }
 
+/// The same for each.
 pub(crate) fn strings(what: &'static str, values: &[impl AsRef<OsStr>]) -> Result<Pointers, Error> {
     Ok(Pointers::new(
         values
