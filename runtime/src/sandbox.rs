@@ -173,6 +173,11 @@ impl Sandbox {
         self.cgroup.as_ref()
     }
 
+    /// Whether the cgroup was made when the sandbox ran already: what it used before is not counted there.
+    pub fn entered_late(&self) -> bool {
+        self.entered_late
+    }
+
     /// The next event, without waiting; none when there is none now, or none to come.
     ///
     /// # Errors
@@ -294,64 +299,68 @@ impl Sandbox {
     /// Stops every process of the sandbox, or lets them go on. Returns when the kernel says that it is so.
     ///
     /// # Errors
-    /// There can be no cgroup for it, or not all have stopped within some seconds: then they go on.
-    pub fn freeze(&mut self, id: &str, frozen: bool) -> Result<(), Error> {
+    /// It has no cgroup ([`Sandbox::make_cgroup`]), or not all have stopped within some seconds: then they go on.
+    pub fn freeze(&mut self, frozen: bool) -> Result<(), Error> {
         match &self.cgroup {
             Some(cgroup) if frozen => cgroup.freeze().map_err(|error| {
                 let _ = cgroup.thaw();
                 error.into()
             }),
             Some(cgroup) => Ok(cgroup.thaw()?),
-            None if frozen => self.enter_cgroup(id),
+            None if frozen => Err(without_cgroup()),
             None => Ok(()),
         }
     }
 
-    /// Changes the limits that `resources` names, in a cgroup that is made for it where there is none. `path` is what
-    /// [`Plan`](crate::Plan) says of where it is.
+    /// Changes the limits that `resources` names. `path` is what [`Plan`](crate::Plan) says of where its cgroup is.
     ///
     /// # Errors
-    /// The limits are what they were then.
+    /// It has no cgroup ([`Sandbox::make_cgroup`]), or not all can be had. The limits are what they were then.
     pub fn limit(
         &mut self,
         id: &str,
         path: Option<&Path>,
         resources: &oci_spec::runtime::LinuxResources,
     ) -> Result<(), Error> {
-        let late = self.cgroup.is_none();
-        if late {
-            self.enter_cgroup(id)?;
-        }
-        let pid = self.pid;
-        let request = cgroup::Request {
-            path: path.map(Path::to_owned),
-            ..cgroup::Request::default()
-        };
-        let Some(cgroup) = &mut self.cgroup else {
-            return Ok(());
-        };
-        let changed = cgroup.change(id, resources, &request, || tier::all_of(pid));
-        if late {
-            // Whether it goes on says nothing about the limits: who asks for the state is told what the kernel says.
-            let _ = cgroup.thaw();
-        }
-        Ok(changed?)
+        let tree = tier::Family(self.pid);
+        let cgroup = self.cgroup.as_mut().ok_or_else(without_cgroup)?;
+        Ok(cgroup.change(id, resources, &request(path), &tree)?)
     }
 
-    /// Makes a cgroup for a sandbox that was started without one, and leaves it frozen.
-    fn enter_cgroup(&mut self, id: &str) -> Result<(), Error> {
+    /// Makes a cgroup without limits for a sandbox that was started without one, and has none. Nobody is in it until
+    /// [`Sandbox::enter_cgroup`]. `path` is as for [`Sandbox::limit`].
+    ///
+    /// # Errors
+    /// There can be none.
+    pub fn make_cgroup(&mut self, id: &str, path: Option<&Path>) -> Result<(), Error> {
         if self.without_namespaces {
             return Err(Error::Unsupported {
                 what: "a control group".into(),
                 why: format!("the tier {} has none", Tier::NoNamespace.word()),
             });
         }
-        let pid = self.pid;
-        let request = cgroup::Request::default();
-        let made = Cgroup::around(id, &request, || tier::all_of(pid))?;
-        self.cgroup = Some(made);
+        self.cgroup = Some(Cgroup::beside(id, &request(path))?);
         self.entered_late = true;
         Ok(())
+    }
+
+    /// Moves every process of the sandbox into the cgroup that [`Sandbox::make_cgroup`] made, and leaves them frozen.
+    ///
+    /// # Errors
+    /// It has none, or not all can be moved. Then it has none any more.
+    pub fn enter_cgroup(&mut self) -> Result<(), Error> {
+        let cgroup = self.cgroup.take().ok_or_else(without_cgroup)?;
+        cgroup.surround(&tier::Family(self.pid))?;
+        self.cgroup = Some(cgroup);
+        Ok(())
+    }
+
+    /// Removes a cgroup that nobody has entered.
+    pub fn drop_cgroup(&mut self) {
+        if let Some(cgroup) = self.cgroup.take() {
+            // It is empty; what cannot be removed is swept.
+            let _ = cgroup.remove();
+        }
     }
 
     /// Waits for the end of PID 1, and with it of every process of the sandbox, and removes the cgroup.
@@ -371,8 +380,14 @@ impl Sandbox {
         };
         if let Some(cgroup) = self.cgroup.take() {
             let counted = cgroup.usage();
-            usage.memory_peak = counted.memory_peak.unwrap_or(usage.memory_peak);
-            usage.cpu = counted.cpu_time.unwrap_or(usage.cpu);
+            if self.entered_late {
+                // What was used before is counted by the kernel's sums over processes alone.
+                usage.memory_peak = usage.memory_peak.max(counted.memory_peak.unwrap_or(0));
+                usage.cpu = usage.cpu.max(counted.cpu_time.unwrap_or_default());
+            } else {
+                usage.memory_peak = counted.memory_peak.unwrap_or(usage.memory_peak);
+                usage.cpu = counted.cpu_time.unwrap_or(usage.cpu);
+            }
             usage.oom_kills = counted.oom_kills.unwrap_or(0);
             usage.pids_peak = counted.pids_peak;
             usage.pids_denied = counted.pids_denied.unwrap_or(0);
@@ -446,6 +461,21 @@ impl Protections {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         Self { lines }
+    }
+}
+
+/// Where the cgroup of a sandbox is wanted that runs.
+fn request(path: Option<&Path>) -> cgroup::Request {
+    cgroup::Request {
+        path: path.map(Path::to_owned),
+        ..cgroup::Request::default()
+    }
+}
+
+fn without_cgroup() -> Error {
+    Error::Unsupported {
+        what: "to stop or limit what runs".into(),
+        why: "the sandbox has no control group".into(),
     }
 }
 

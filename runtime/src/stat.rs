@@ -17,6 +17,22 @@ pub(crate) fn ticks_in(stat: &[u8]) -> Option<u64> {
     fields.map(|field| field.parse::<u64>().ok()).sum()
 }
 
+/// Whether nothing of the process runs any more, or will: it waits for its parent, or ends just now. The third field is the
+/// state, the ninth the flags, the twentieth the number of threads: the first thread may have ended before others.
+pub(crate) fn is_over(stat: &[u8]) -> bool {
+    /// `PF_EXITING` of the kernel's include/linux/sched.h.
+    const EXITING: u64 = 4;
+    let Some(name_ends) = stat.iter().rposition(|byte| *byte == b')') else {
+        return true;
+    };
+    let fields = std::str::from_utf8(&stat[name_ends + 1..]).unwrap_or_default();
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+    let ended = matches!(fields.first(), Some(&"Z" | &"X"));
+    let ends = number(6).is_some_and(|flags| flags & EXITING != 0);
+    (ended || ends) && number(17).is_none_or(|threads| threads <= 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +43,26 @@ mod tests {
         assert_eq!(ticks_in(stat), Some(4330));
         assert_eq!(ticks_in(b"12 (sh) R 7"), Some(0));
         assert_eq!(ticks_in(b"12"), None);
+    }
+
+    #[test]
+    fn a_process_is_over_when_its_last_thread_is() {
+        let stat = |state: &str, flags: u64, threads: u64| {
+            format!(
+                "12 (Z) {state} 7 12 12 0 -1 {flags} 1 2 3 4 10 20 300 4000 20 0 {threads} 0 99"
+            )
+        };
+        for (state, flags, threads, over) in [
+            ("S", 4_194_304, 1, false),
+            ("Z", 4_194_308, 1, true),
+            ("Z", 4_194_308, 2, false),
+            ("R", 4_194_308, 1, true),
+            ("T", 4_194_304, 3, false),
+        ] {
+            let stat = stat(state, flags, threads);
+            assert_eq!(is_over(stat.as_bytes()), over, "{stat}");
+        }
+        assert!(is_over(b""));
     }
 
     #[test]

@@ -32,6 +32,7 @@ impl Sample {
         Some(Self {
             at: Instant::now(),
             usage: match &cgroup {
+                Some(cgroup) if known.state.entered_late => completed(&cgroup.usage(), pid),
                 Some(cgroup) => cgroup.usage(),
                 None => palisade_runtime::usage_below(pid),
             },
@@ -59,6 +60,20 @@ impl Sample {
         // A process that ends takes its time out of a sum over processes.
         let used = self.usage.cpu_time?.saturating_sub(before.usage.cpu_time?);
         (time > Duration::ZERO).then(|| used.as_secs_f64() / time.as_secs_f64())
+    }
+}
+
+/// What a cgroup that was made late has counted, with what it could not: what was in memory before, and what it has no
+/// controller for.
+fn completed(counted: &Usage, pid: i32) -> Usage {
+    let sums = palisade_runtime::usage_below(pid);
+    let inactive = counted.memory_inactive.unwrap_or(0);
+    let in_use = counted.memory.map(|all| all.saturating_sub(inactive));
+    Usage {
+        memory: in_use.max(sums.memory),
+        memory_inactive: None,
+        pids: counted.pids.or(sums.pids),
+        ..*counted
     }
 }
 

@@ -96,6 +96,52 @@ fn a_paused_sandbox_stands_still_says_so_and_goes_on() {
     assert_eq!(happened, ["create", "start", "pause", "unpause"]);
 }
 
+/// The process and all below it that have not ended.
+fn family(pid: i32) -> Vec<i32> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let over = read("stat")
+        .rsplit(')')
+        .next()
+        .is_none_or(|rest| rest.trim_start().starts_with('Z'));
+    let children = read(&format!("task/{pid}/children"));
+    let children = children
+        .split_whitespace()
+        .map(|child| child.parse().unwrap());
+    let below = children.flat_map(family);
+    below.chain((!over).then_some(pid)).collect()
+}
+
+#[test]
+fn nothing_of_a_sandbox_that_makes_processes_all_the_time_runs_on() {
+    let busy = "i=0; while [ $i -lt 4 ]; do (while :; do (true; sleep 0.01 & true) & wait; done) & i=$((i+1)); done; wait";
+    let Some((boxes, id)) = paused(&[], busy) else {
+        return;
+    };
+    let first = boxes.process(&id, "pid").as_raw();
+    let all = family(first);
+    assert!(all.len() > 5, "{all:?}");
+    for directory in cgroup(&boxes, &id).unwrap() {
+        let Ok(listed) = fs::read_to_string(directory.join("cgroup.procs")) else {
+            continue;
+        };
+        let listed: Vec<&str> = listed.lines().collect();
+        let above_leaf = directory.join("sandbox").exists();
+        for pid in &all {
+            assert!(
+                above_leaf || listed.contains(&pid.to_string().as_str()),
+                "{pid} is not in {directory:?}"
+            );
+        }
+    }
+    // Nobody has come since, nor gone.
+    let (mut before, mut after) = (all, family(first));
+    before.sort_unstable();
+    after.sort_unstable();
+    assert_eq!(before, after);
+    boxes.says(&["unpause", "box"]);
+    assert_eq!(boxes.says(&["exec", "box", "echo", "on"]), "on");
+}
+
 #[test]
 fn a_paused_sandbox_can_be_asked_to_end_and_ends_as_it_would_have() {
     let Some((boxes, _)) = paused(&[], POLITE) else {

@@ -86,6 +86,29 @@ fn a_limit_on_memory_is_what_memory_is_compared_with() {
 }
 
 #[test]
+fn what_was_in_memory_before_a_pause_is_shown_after_it() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--name", "box"], "while :; do sleep 1000; done");
+    boxes.palisade(&["pause", "box"]);
+    if cgroup(&boxes, &id).is_none() {
+        assert!(!nix::unistd::geteuid().is_root());
+        return;
+    }
+    let shown = shown(&boxes, "{{.PIDs}}|{{.MemUsage}}");
+    // PID 1, the shell and its sleep. The control group was made after they had their memory.
+    let (pids, memory) = shown.split_once('|').unwrap();
+    assert_eq!(pids, "3", "{shown}");
+    let used = memory.split(' ').next().unwrap();
+    let unit = ["KiB", "MiB"]
+        .into_iter()
+        .find_map(|unit| used.strip_suffix(unit));
+    assert!(
+        unit.is_some_and(|number| number.parse::<f64>().unwrap() >= 0.1),
+        "{shown}"
+    );
+}
+
+#[test]
 fn one_object_has_every_field_and_what_has_ended_uses_nothing() {
     let boxes = Sandboxes::new();
     boxes.detached(&["--name", "box"], "exit 0");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::Output;
 
 use crate::cgroup;
@@ -134,6 +135,58 @@ fn limits_that_cannot_all_be_had_leave_all_as_they_were() {
     // The next start is as the last good change said.
     boxes.says(&["restart", "-t", "0", "box"]);
     assert_eq!(memory(&boxes, &id), before.1);
+}
+
+#[test]
+fn a_change_that_fails_leaves_no_control_group_that_nobody_knows_of() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--name", "box"], "exec sleep 1000");
+    let output = boxes.palisade(&["update", "--cpuset-cpus", "4000", "box"]);
+    assert_code(&output, 1);
+    let Some(directories) = cgroup(&boxes, &id) else {
+        assert!(!nix::unistd::geteuid().is_root(), "{}", describe(&output));
+        return;
+    };
+    // It was made for the change, and the sandbox stays in it.
+    let first = boxes.process(&id, "pid").to_string();
+    let holds = |directory: &PathBuf| {
+        let listed = fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+        listed.lines().any(|line| line == first)
+    };
+    assert!(directories.iter().any(holds), "{directories:?}");
+    let monitor = boxes.process(&id, "monitor");
+    nix::sys::signal::kill(monitor, nix::sys::signal::Signal::SIGKILL).unwrap();
+    boxes.palisade(&["wait", "box"]);
+    boxes.says(&["rm", "box"]);
+    let left: Vec<&PathBuf> = directories.iter().filter(|path| path.exists()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_limited_sandbox_starts_again_at_once_when_its_monitor_was_killed() {
+    let boxes = Sandboxes::new();
+    let image = boxes.image();
+    let create = [
+        "create",
+        "--name",
+        "box",
+        "--pids-limit",
+        "70",
+        &image,
+        "sleep",
+        "1000",
+    ];
+    let id = boxes.says(&create);
+    let started = boxes.palisade(&["start", "box"]);
+    if !started.status.success() {
+        assert!(!nix::unistd::geteuid().is_root(), "{}", describe(&started));
+        return;
+    }
+    let monitor = boxes.process(&id, "monitor");
+    nix::sys::signal::kill(monitor, nix::sys::signal::Signal::SIGKILL).unwrap();
+    boxes.palisade(&["wait", "box"]);
+    boxes.says(&["start", "box"]);
+    assert_eq!(pids(&boxes, &id), "70");
 }
 
 #[test]

@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime};
 use nix::dir::Dir;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
-use super::Error;
 use super::directory::Directory;
 use super::host::{Hierarchy, Host};
 use super::unified::CALLER;
+use super::{Error, Record};
 
 /// Removes the cgroups of sandboxes that nobody watches any more: those that have no process and that no [`super::Cgroup`] of
 /// any process holds. Returns how many directories were removed.
@@ -85,8 +86,22 @@ fn sweep(hierarchy: &Hierarchy, age: Duration, watched: &dyn Fn(&str) -> bool) -
     removed
 }
 
+impl Record {
+    /// Removes what a killed supervisor left of this cgroup. What has processes, or is held by somebody, stays.
+    pub fn remove_abandoned(&self) {
+        let v1 = self.v1.iter().map(|(_, path)| path);
+        for path in self.unified.iter().chain(v1) {
+            // A record may have been written by another user.
+            let kind = statfs(path.as_path()).map(|found| found.filesystem_type());
+            if matches!(kind, Ok(CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC)) {
+                remove(path);
+            }
+        }
+    }
+}
+
 /// rmdir refuses a cgroup that has processes, and the lock one that somebody holds.
-fn remove(path: &Path) -> bool {
+pub(super) fn remove(path: &Path) -> bool {
     let Some(directory) = Directory::open_abandoned(path) else {
         return false;
     };

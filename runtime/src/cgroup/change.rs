@@ -4,17 +4,16 @@ use nix::errno::Errno;
 use oci_spec::runtime::LinuxResources;
 
 use super::controllers::Controllers;
-use super::directory::Directory;
 use super::host::Host;
 use super::limits::Limits;
 use super::place::Place;
 use super::settings::Setting;
 use super::view::Cpus;
-use super::{Cgroup, Error, Request, legacy, unified};
+use super::{Cgroup, Error, Request, Tree, legacy, unified};
 
 impl Cgroup {
     /// Changes limits; those that `resources` does not name stay. What the kernel took is read back. `id`, `request` and
-    /// `tree` are those of [`Cgroup::create`] and [`Cgroup::around`]: a controller that was not needed before is added, and
+    /// `tree` are those of [`Cgroup::create`] and [`Cgroup::surround`]: a controller that was not needed before is added, and
     /// the processes are moved into its directory.
     ///
     /// # Errors
@@ -24,7 +23,7 @@ impl Cgroup {
         id: &str,
         resources: &LinuxResources,
         request: &Request,
-        tree: impl Fn() -> Vec<i32>,
+        tree: &impl Tree,
     ) -> Result<(), Error> {
         let limits = Limits::new(resources)?;
         self.refuse_too_little_memory(resources)?;
@@ -77,23 +76,18 @@ impl Cgroup {
         id: &str,
         limits: &Limits,
         request: &Request,
-        tree: impl Fn() -> Vec<i32>,
+        tree: &impl Tree,
     ) -> Result<(), Error> {
         let needed = limits.controllers();
         if self.v1.is_empty() {
-            let chain = [
-                self.leaf.as_ref().and(self.unified.as_ref()),
-                self.unified.as_ref(),
-            ];
-            let [above_leaf, own] = chain.map(|directory| directory.map(Directory::path));
-            // A controller reaches a cgroup by the one above it.
-            for parent in [own.and_then(std::path::Path::parent), above_leaf]
-                .into_iter()
-                .flatten()
-            {
-                unified::enable(self.kind, parent, needed)?;
-            }
-            return Ok(());
+            let (Some(own), Some(hierarchy)) = (&self.unified, Host::find()?.unified) else {
+                return Ok(());
+            };
+            unified::reach(self.kind, &hierarchy, own.path(), needed)?;
+            return match self.leaf {
+                Some(_) => unified::enable(self.kind, own.path(), needed),
+                None => Ok(()),
+            };
         }
         let had: Controllers = self
             .v1
@@ -110,10 +104,10 @@ impl Cgroup {
         let had = self.v1.len();
         let moved = legacy::add(self, &host, &place, absent)
             .and_then(|()| self.freeze())
-            .and_then(|()| self.take_in(&tree));
+            .and_then(|()| self.take_in(tree));
         if moved.is_err() {
             // A limit in a directory that not all are in would be one that does not hold.
-            legacy::take_back(self, &host, had, &tree);
+            legacy::take_back(self, &host, had, tree);
         }
         if was_frozen {
             return moved;
@@ -184,6 +178,7 @@ fn is_same(file: &str, wanted: &str, held: &str) -> bool {
 mod tests {
     use std::process::{Command, Stdio};
 
+    use super::super::tests::Listed;
     use super::*;
 
     /// A cgroup v1 that only limits the number of processes; none where this host or user cannot have one.
@@ -211,7 +206,7 @@ mod tests {
         let more = serde_json::from_str(r#"{"cpu":{"shares":512}}"#).unwrap();
         // The second attempt must not find what the first one has made.
         for _ in 0..2 {
-            let changed = cgroup.change(&id, &more, &Request::default(), Vec::new);
+            let changed = cgroup.change(&id, &more, &Request::default(), &Listed(vec![]));
             assert!(
                 matches!(changed, Err(Error::NoSuchLimit { .. })),
                 "{changed:?}"
@@ -250,7 +245,7 @@ mod tests {
         let before = of(child.id());
         let pid = i32::try_from(child.id()).unwrap();
         cgroup.join(pid).unwrap();
-        legacy::take_back(&mut cgroup, &host, had, &|| vec![pid]);
+        legacy::take_back(&mut cgroup, &host, had, &Listed(vec![pid]));
         let after = of(child.id());
         let (length, exists) = (cgroup.v1.len(), added.exists());
         drop(child.stdin.take());

@@ -1,5 +1,6 @@
 //! One directory of a cgroup hierarchy, held open: every later step goes through its descriptor.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -94,6 +95,15 @@ impl Directory {
         )
         .map_err(fail)?;
         read_whole(&fd).map_err(fail)
+    }
+
+    /// The processes in it, as the caller sees their numbers.
+    pub fn processes(&self) -> Result<HashSet<i32>, Error> {
+        let listed = self.read("cgroup.procs")?;
+        Ok(listed
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .collect())
     }
 
     /// Moves its processes to another cgroup, those that are forked meanwhile too. Whether it is empty then.

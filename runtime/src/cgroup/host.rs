@@ -33,7 +33,15 @@ const USUAL_ROOT: &str = "/sys/fs/cgroup";
 impl Host {
     /// Looks at this host.
     pub fn find() -> Result<Self, Error> {
-        let membership = read_path("/proc/self/cgroup")?;
+        Self::around(&read_path("/proc/self/cgroup")?)
+    }
+
+    /// Looks at this host as another process would: its own cgroups are that process's.
+    pub fn of(pid: i32) -> Result<Self, Error> {
+        Self::around(&read_path(&format!("/proc/{pid}/cgroup"))?)
+    }
+
+    fn around(membership: &str) -> Result<Self, Error> {
         // A host with thousands of mounts makes the reading of mountinfo slow, and most have cgroup v2 where it is expected.
         if statfs(USUAL_ROOT).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC)
             && let Some(path) = membership.lines().find_map(|line| line.strip_prefix("0::"))
@@ -49,10 +57,7 @@ impl Host {
                 });
             }
         }
-        Ok(Self::parse(
-            &read_path("/proc/self/mountinfo")?,
-            &membership,
-        ))
+        Ok(Self::parse(&read_path("/proc/self/mountinfo")?, membership))
     }
 
     /// The hierarchy of cgroup v1 that has these controllers, and no others.

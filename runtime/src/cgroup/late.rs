@@ -1,60 +1,105 @@
 //! A cgroup for processes that run already: to stop them, or to limit them, when nobody thought of it at their start.
+//!
+//! The kernel takes processes by their numbers alone, and a number goes to another process once its own has ended. So each
+//! process is held by a descriptor (pidfd_open(2)) while it is looked at and moved: one that has not ended after the move was
+//! the one that was moved. If it has, and the number was somebody else's, that process is put back.
 
 use std::collections::HashSet;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::LinuxResources;
 
 use super::directory::Directory;
 use super::host::{Hierarchy, Host};
+use super::systemd::Mover;
 use super::{Cgroup, Error, Request};
+use crate::stat::parent_in;
 
-impl Cgroup {
-    /// Makes a cgroup without limits, named after `id`, and moves a tree of processes into it; `tree` lists them, as the
-    /// caller sees them, whenever it is called. They stand still while they are moved, and the last of it stays:
-    /// [`Cgroup::thaw`] lets them go on.
-    ///
-    /// What they have in memory already is counted where they were before.
+/// Processes that belong together, and come and go.
+pub trait Tree {
+    /// Those that have not ended, as the caller sees their numbers, in no order.
+    fn processes(&self) -> Vec<i32>;
+
+    /// A hold on one of them, a pidfd; none where the number is no longer, or not, one of theirs.
     ///
     /// # Errors
-    /// As for [`Cgroup::create`], and where not all could be moved: those that were go to the caller's own cgroup, they run,
-    /// and nothing is left behind but what the kernel does not let go.
-    pub fn around(id: &str, request: &Request, tree: impl Fn() -> Vec<i32>) -> Result<Self, Error> {
+    /// What the kernel says when it gives no descriptor.
+    fn hold(&self, pid: i32) -> nix::Result<Option<OwnedFd>>;
+}
+
+/// How long processes are moved that make others all the time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Cgroup {
+    /// Makes an empty cgroup without limits, named after `id`, for [`Cgroup::surround`].
+    ///
+    /// # Errors
+    /// As for [`Cgroup::create`], and where `request` names a cgroup that has processes: they would be stopped and limited.
+    pub fn beside(id: &str, request: &Request) -> Result<Self, Error> {
         let request = Request {
             always: true,
             ..request.clone()
         };
         let made = Self::create(id, &LinuxResources::default(), &request)?
             .ok_or_else(|| Error::Invalid("no cgroup was asked for".into()))?;
-        match made.freeze().and_then(|()| made.take_in(&tree)) {
-            Ok(()) => Ok(made),
-            Err(error) => {
-                made.give_back(&tree);
-                Err(error)
-            }
+        let taken = made
+            .directories()
+            .find(|directory| has_processes(directory));
+        if let Some(path) = taken.map(|directory| directory.path().to_owned()) {
+            let _ = made.remove_if_empty();
+            return Err(Error::Invalid(format!(
+                "the control group {} has processes of others, who would be stopped and limited as well",
+                path.display()
+            )));
         }
+        Ok(made)
     }
 
-    /// Moves every process of `tree` that is not here yet. A frozen cgroup stops each as it comes in, so that it has no
-    /// child afterwards that was not listed.
-    pub(super) fn take_in(&self, tree: impl Fn() -> Vec<i32>) -> Result<(), Error> {
-        let mut moved = HashSet::new();
+    /// Moves a tree of processes into it. They stand still while they are moved, and the last of it stays:
+    /// [`Cgroup::thaw`] lets them go on.
+    ///
+    /// What they have in memory already is counted where they were before.
+    ///
+    /// # Errors
+    /// Where not all could be moved: those that were go to the caller's own cgroup, they run, and nothing is left behind but
+    /// what the kernel does not let go.
+    pub fn surround(&self, tree: &impl Tree) -> Result<(), Error> {
+        let taken = self.freeze().and_then(|()| self.take_in(tree));
+        if taken.is_err() {
+            self.give_back(tree);
+        }
+        taken
+    }
+
+    /// Moves every process of `tree` that is not in all of its directories. A frozen cgroup stops each as it comes in, so that
+    /// it has no child afterwards that was not listed.
+    pub(super) fn take_in(&self, tree: &impl Tree) -> Result<(), Error> {
+        let directories: Vec<&Directory> = self.entered().collect();
+        let until = Instant::now() + PATIENCE;
+        let mut mover = None;
         // Each round moves what those of the round before had forked until they were moved.
-        for _ in 0..1000 {
-            let left: Vec<i32> = tree()
-                .into_iter()
-                .filter(|pid| !moved.contains(pid))
-                .collect();
-            if left.is_empty() {
-                return self.freeze();
-            }
-            for pid in left {
-                match self.join(pid) {
-                    // It has ended meanwhile.
-                    Err(error) if error.errno() == Some(Errno::ESRCH) => {}
-                    other => other?,
+        while Instant::now() < until {
+            let here = directories
+                .iter()
+                .map(|directory| directory.processes())
+                .collect::<Result<Vec<HashSet<i32>>, Error>>()?;
+            let mut left = false;
+            for pid in tree.processes() {
+                let absent = here.iter().zip(&directories);
+                let absent: Vec<&Directory> = absent
+                    .filter(|(here, _)| !here.contains(&pid))
+                    .map(|(_, directory)| *directory)
+                    .collect();
+                if !absent.is_empty() {
+                    left = true;
+                    move_to(&absent, pid, tree, &mut mover)?;
                 }
-                moved.insert(pid);
+            }
+            if !left {
+                return self.freeze();
             }
         }
         Err(Error::Blocked(
@@ -62,8 +107,8 @@ impl Cgroup {
         ))
     }
 
-    /// Undoes [`Cgroup::around`], as far as it can be: the failure that led here is the one to report.
-    fn give_back(&self, tree: &impl Fn() -> Vec<i32>) {
+    /// Undoes [`Cgroup::surround`], as far as it can be: the failure that led here is the one to report.
+    fn give_back(&self, tree: &impl Tree) {
         if let Ok(host) = Host::find() {
             let unified = [&self.leaf, &self.unified].into_iter().flatten();
             for directory in unified {
@@ -79,13 +124,103 @@ impl Cgroup {
 
     /// Without waiting for processes.
     fn remove_if_empty(&self) -> Result<(), Errno> {
-        let unified = [&self.leaf, &self.unified].into_iter().flatten();
-        let legacy = self.v1.iter().map(|(_, directory)| directory);
-        unified
-            .chain(legacy)
-            .map(super::Directory::remove)
+        self.directories()
+            .map(Directory::remove)
             .fold(Ok(()), Result::and)
     }
+
+    /// Those that processes join.
+    fn entered(&self) -> impl Iterator<Item = &Directory> {
+        let v1 = self.v1.iter().map(|(_, directory)| directory);
+        self.joined().into_iter().chain(v1)
+    }
+
+    /// All of them, what is below before what it is in.
+    fn directories(&self) -> impl Iterator<Item = &Directory> {
+        let unified = [&self.leaf, &self.unified].into_iter().flatten();
+        unified.chain(self.v1.iter().map(|(_, directory)| directory))
+    }
+}
+
+/// Moves a process of `tree`, and nobody else. One that ends meanwhile need not be moved.
+fn move_to(
+    directories: &[&Directory],
+    pid: i32,
+    tree: &impl Tree,
+    mover: &mut Option<Mover>,
+) -> Result<(), Error> {
+    let hold = tree
+        .hold(pid)
+        .map_err(|errno| Error::system("hold", format!("/proc/{pid}"), errno))?;
+    let Some(hold) = hold else {
+        return Ok(());
+    };
+    let written = directories
+        .iter()
+        .try_for_each(|directory| write(directory, pid, mover));
+    if has_ended(&hold) {
+        put_back(directories, pid, tree);
+        return Ok(());
+    }
+    written
+}
+
+fn write(directory: &Directory, pid: i32, mover: &mut Option<Mover>) -> Result<(), Error> {
+    let error = match directory.write("cgroup.procs", &pid.to_string()) {
+        // It has ended meanwhile.
+        Err(error) if error.errno() == Some(Errno::ESRCH) => return Ok(()),
+        Err(error) => error,
+        Ok(()) => return Ok(()),
+    };
+    // An ordinary user may move nothing out of a session's scope into one that was delegated; the manager of both may.
+    if !matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) {
+        return Err(error);
+    }
+    if mover.is_none() {
+        *mover = Mover::connect().ok();
+    }
+    match mover {
+        Some(mover) => mover.attach(directory.path(), pid),
+        None => Err(error),
+    }
+}
+
+fn has_ended(hold: &OwnedFd) -> bool {
+    let mut ended = [PollFd::new(hold.as_fd(), PollFlags::POLLIN)];
+    poll(&mut ended, PollTimeout::ZERO) != Ok(0)
+}
+
+/// The number may have become another process's before it was used: then that one goes to where its parent is, as whoever has
+/// just been made is where its parent is.
+fn put_back(directories: &[&Directory], pid: i32, tree: &impl Tree) {
+    if !matches!(tree.hold(pid), Ok(None)) {
+        return;
+    }
+    let stat = std::fs::read(format!("/proc/{pid}/stat"));
+    let Some(parent) = stat.ok().as_deref().and_then(parent_in) else {
+        return;
+    };
+    let Ok(host) = Host::of(parent) else { return };
+    let all = host.v1.iter().map(|(_, hierarchy)| hierarchy);
+    for hierarchy in all.chain(&host.unified) {
+        let ours = |directory: &&&Directory| directory.path().starts_with(&hierarchy.root);
+        let Some(directory) = directories.iter().find(ours) else {
+            continue;
+        };
+        let here = directory.processes().is_ok_and(|here| here.contains(&pid));
+        if here && let Some(home) = &hierarchy.own {
+            // It may have ended by now.
+            let _ =
+                Directory::open(home).and_then(|home| home.write("cgroup.procs", &pid.to_string()));
+        }
+    }
+}
+
+/// Whether it, or one below it, has a process.
+fn has_processes(directory: &Directory) -> bool {
+    // What cannot be read cannot be used either, which is said then.
+    directory.processes().is_ok_and(|all| !all.is_empty())
+        || directory.children().iter().any(has_processes)
 }
 
 /// Moves those processes of a directory that are in `tree` to the caller's own cgroup of the hierarchy, or to the one above
@@ -93,7 +228,7 @@ impl Cgroup {
 pub(super) fn send_home(
     directory: &Directory,
     hierarchy: Option<&Hierarchy>,
-    tree: &impl Fn() -> Vec<i32>,
+    tree: &impl Tree,
 ) -> Result<(), Error> {
     let own = hierarchy.and_then(|hierarchy| hierarchy.own.as_deref());
     let Some(home) = own.or(directory.path().parent()) else {
@@ -102,18 +237,11 @@ pub(super) fn send_home(
     let home = Directory::open(home)?;
     // Those that were forked meanwhile come in the next round.
     for _ in 0..100 {
-        let (here, tree) = (directory.read("cgroup.procs")?, tree());
-        let ours = here
-            .lines()
-            .filter(|line| line.parse().is_ok_and(|pid: i32| tree.contains(&pid)));
+        let (here, tree_now) = (directory.processes()?, tree.processes());
         let mut moved = false;
-        for pid in ours {
+        for pid in tree_now.into_iter().filter(|pid| here.contains(pid)) {
             moved = true;
-            match home.write("cgroup.procs", pid) {
-                // It has ended meanwhile.
-                Err(error) if error.errno() == Some(Errno::ESRCH) => {}
-                other => other?,
-            }
+            move_to(&[&home], pid, tree, &mut None)?;
         }
         if !moved {
             break;
@@ -124,44 +252,127 @@ pub(super) fn send_home(
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::cell::Cell;
+    use std::process::{Child, Command, Stdio};
 
-    use super::super::tests::alone;
+    use super::super::tests::{Listed, alone};
     use super::*;
+
+    /// A process that waits for the end of its input, and its number.
+    fn waiting() -> (Child, i32) {
+        let child = Command::new("/bin/cat")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        (child, pid)
+    }
+
+    fn end(mut child: Child) {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    fn groups(pid: i32) -> String {
+        std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap()
+    }
+
+    /// A cgroup; none where this user of this host can have none.
+    fn beside(id: &str) -> Option<Cgroup> {
+        match Cgroup::beside(id, &Request::default()) {
+            Ok(made) => Some(made),
+            Err(Error::Unavailable { .. }) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
 
     #[test]
     fn what_cannot_be_moved_as_a_whole_goes_back_and_can_be_tried_again() {
         let _alone = alone();
         let id = format!("test-late-{}", std::process::id());
-        let mut child = Command::new("/bin/cat")
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        let groups = || std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let Some(first) = beside(&id) else { return };
+        let (child, pid) = waiting();
+        let own = groups(std::process::id().try_into().unwrap());
         // No process has the second number.
-        let broken = || vec![pid, -1];
-        let first = Cgroup::around(&id, &Request::default(), broken);
-        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
-        let back = groups();
-        let second = Cgroup::around(&id, &Request::default(), || vec![pid]);
-        let again = second.as_ref().map(|made| {
-            let taken = made.processes().unwrap().contains(&pid);
-            made.kill().unwrap();
-            taken
-        });
-        drop(child.stdin.take());
-        child.wait().unwrap();
-        if let Ok(made) = &second {
-            made.remove().unwrap();
-        }
-        match again {
-            Ok(taken) => assert!(taken),
-            // Some users of some hosts can have none.
-            Err(Error::Unavailable { .. }) => return,
-            Err(error) => panic!("{error}"),
-        }
-        assert!(first.is_err());
+        let failed = first.surround(&Listed(vec![pid, -1]));
+        let back = groups(pid);
+        drop(first);
+        let second = beside(&id).unwrap();
+        second.surround(&Listed(vec![pid])).unwrap();
+        let taken = second.processes().unwrap().contains(&pid);
+        second.kill().unwrap();
+        end(child);
+        second.remove().unwrap();
+        assert!(failed.is_err() && taken);
         assert_eq!(back, own);
+    }
+
+    #[test]
+    fn a_cgroup_that_others_are_in_is_not_taken() {
+        let _alone = alone();
+        let id = format!("test-taken-{}", std::process::id());
+        let request = Request {
+            path: Some(format!("palisade-{id}").into()),
+            ..Request::default()
+        };
+        let Some(first) = beside(&id) else { return };
+        let (child, pid) = waiting();
+        first.surround(&Listed(vec![pid])).unwrap();
+        first.thaw().unwrap();
+        let before = groups(pid);
+        let second = Cgroup::beside(&id, &request);
+        let after = groups(pid);
+        end(child);
+        first.remove().unwrap();
+        match second {
+            Err(Error::Invalid(text)) => assert!(text.contains("processes of others"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(before, after);
+    }
+
+    /// One process whose number goes to another while it is moved.
+    struct Reused {
+        stranger: i32,
+        ended: Cell<Option<OwnedFd>>,
+        asked: Cell<bool>,
+    }
+
+    impl Tree for Reused {
+        fn processes(&self) -> Vec<i32> {
+            if self.asked.replace(true) {
+                Vec::new()
+            } else {
+                vec![self.stranger]
+            }
+        }
+
+        fn hold(&self, _pid: i32) -> nix::Result<Option<OwnedFd>> {
+            Ok(self.ended.take())
+        }
+    }
+
+    #[test]
+    fn a_stranger_who_got_the_number_of_a_process_that_ended_stays_where_he_was() {
+        let _alone = alone();
+        let id = format!("test-reused-{}", std::process::id());
+        let Some(made) = beside(&id) else { return };
+        let (stranger, number) = waiting();
+        let (child, pid) = waiting();
+        let hold = crate::sys::pidfd_open(pid).unwrap();
+        end(child);
+        let before = groups(number);
+        let tree = Reused {
+            stranger: number,
+            ended: Cell::new(Some(hold)),
+            asked: Cell::new(false),
+        };
+        let moved = made.surround(&tree);
+        let after = groups(number);
+        made.thaw().unwrap();
+        end(stranger);
+        made.remove().unwrap();
+        moved.unwrap();
+        assert_eq!(before, after);
     }
 }

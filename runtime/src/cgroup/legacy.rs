@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::controllers::{Controller, Controllers};
 use super::directory::Directory;
 use super::host::{Hierarchy, Host};
-use super::late::send_home;
+use super::late::{Tree, send_home};
 use super::limits::Limits;
 use super::place::{Place, Wanted, explain};
 use super::{Cgroup, Error, Kind, shown};
@@ -115,12 +115,7 @@ pub(super) fn add(
 }
 
 /// Undoes [`add`]: all directories but the first `had` go, and the processes of `tree` return to the caller's own cgroup.
-pub(super) fn take_back(
-    cgroup: &mut Cgroup,
-    host: &Host,
-    had: usize,
-    tree: &impl Fn() -> Vec<i32>,
-) {
+pub(super) fn take_back(cgroup: &mut Cgroup, host: &Host, had: usize, tree: &impl Tree) {
     for (controllers, directory) in cgroup.v1.split_off(had.min(cgroup.v1.len())) {
         // The failure that led here is the one to report; what stays is swept once it is empty.
         let _ = send_home(&directory, host.v1_of(controllers), tree);

@@ -42,6 +42,7 @@ pub use abandoned::{remove_abandoned, remove_abandoned_but};
 pub use error::{Error, Obstacle};
 pub use fallback::{Rlimit, fallback_rlimits};
 pub use host::layout;
+pub use late::Tree;
 pub use limits::Limits;
 pub use record::Record;
 pub use usage::Usage;

@@ -11,7 +11,7 @@ use super::host::{Hierarchy, Host};
 use super::limits::Limits;
 use super::settings::Setting;
 use super::unified::V2;
-use super::{Cgroup, Error, Kind, Obstacle, Request, Systemd, legacy};
+use super::{Cgroup, Error, Kind, Obstacle, Request, Systemd, abandoned, legacy};
 
 /// Makes the cgroup in the first way that works.
 pub(super) fn make(id: &str, limits: &Limits, request: &Request) -> Result<Cgroup, Error> {
@@ -131,7 +131,13 @@ impl Place {
             prepare(&path)?;
             path.push(name);
             // A path that an engine chose may exist already: it made the parents, or the cgroup itself.
-            Directory::make(&path, self.path.is_some())?;
+            match Directory::make(&path, self.path.is_some()) {
+                // An earlier start of the same sandbox, whose supervisor was killed.
+                Err(error) if error.errno() == Some(Errno::EEXIST) && abandoned::remove(&path) => {
+                    Directory::make(&path, false)?;
+                }
+                other => other?,
+            }
         }
         Directory::open(&path).inspect_err(|_| {
             // Only what was made just now, and is empty, can be removed by this.

@@ -72,16 +72,73 @@ fn session_bus() -> Option<PathBuf> {
     Some(path.split([',', ';']).next()?.into())
 }
 
+/// A connection by which processes are moved to where only the service manager may move them.
+pub(super) struct Mover {
+    bus: Bus,
+    direct: bool,
+}
+
+impl Mover {
+    pub fn connect() -> Result<Self, Error> {
+        let (own, public) = sockets(geteuid());
+        let (mut bus, direct) = connect(&own, &public)?;
+        if !direct {
+            bus.call(&to_bus("Hello", "", Vec::new()))
+                .map_err(|error| Error::Systemd(error.to_string()))?;
+        }
+        Ok(Self { bus, direct })
+    }
+
+    /// Moves a process of the caller's user into a cgroup of a unit that was delegated to the caller.
+    pub fn attach(&mut self, directory: &Path, pid: i32) -> Result<(), Error> {
+        let failed = |what: &dyn std::fmt::Display| {
+            Error::Systemd(format!(
+                "process {pid} cannot be moved into {}: {what}",
+                directory.display()
+            ))
+        };
+        let (unit, inside) = unit_of(directory).ok_or_else(|| failed(&"it is in no scope"))?;
+        let mut body = Writer::default();
+        body.string(unit);
+        body.string(&inside);
+        body.array(4, |pids| pids.number(pid.unsigned_abs()));
+        let call = Call {
+            destination: if self.direct { "" } else { SYSTEMD },
+            path: "/org/freedesktop/systemd1",
+            interface: MANAGER,
+            member: "AttachProcessesToUnit",
+            signature: "ssau",
+            body: body.0,
+        };
+        self.bus
+            .call(&call)
+            .map(drop)
+            .map_err(|error| failed(&error))
+    }
+}
+
+/// The innermost scope in a path, and what follows it, with a slash before it.
+fn unit_of(directory: &Path) -> Option<(&str, String)> {
+    let scope = directory
+        .ancestors()
+        .find(|path| path.extension().is_some_and(|end| end == "scope"))?;
+    let inside = directory.strip_prefix(scope).ok()?.to_str()?;
+    Some((scope.file_name()?.to_str()?, format!("/{inside}")))
+}
+
+fn to_bus<'a>(member: &'a str, signature: &'a str, body: Vec<u8>) -> Call<'a> {
+    Call {
+        destination: DBUS,
+        path: "/org/freedesktop/DBus",
+        interface: DBUS,
+        member,
+        signature,
+        body,
+    }
+}
+
 fn run(bus: &mut Bus, direct: bool, scope: &Scope) -> io::Result<()> {
     if !direct {
-        let to_bus = |member, signature, body| Call {
-            destination: DBUS,
-            path: "/org/freedesktop/DBus",
-            interface: DBUS,
-            member,
-            signature,
-            body,
-        };
         bus.call(&to_bus("Hello", "", Vec::new()))?;
         let mut rule = Writer::default();
         rule.string(&format!(
@@ -204,6 +261,17 @@ mod tests {
             removed_job(&job_removed("b.scope", "done"), "a.scope"),
             None
         );
+    }
+
+    #[test]
+    fn a_cgroup_is_named_by_its_scope_and_what_is_below_it() {
+        let inner = Path::new("/sys/fs/cgroup/user.slice/app.slice/x.scope/palisade-1");
+        assert_eq!(unit_of(inner), Some(("x.scope", "/palisade-1".into())));
+        assert_eq!(
+            unit_of(Path::new("/sys/fs/cgroup/a.scope/b.scope")),
+            Some(("b.scope", "/".into()))
+        );
+        assert_eq!(unit_of(Path::new("/sys/fs/cgroup/given/x")), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! give limits cannot pass by giving none.
 
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,6 +17,22 @@ use super::*;
 /// Resources from the JSON of a runtime configuration.
 pub(super) fn resources(json: &str) -> LinuxResources {
     serde_json::from_str(json).expect("valid resources")
+}
+
+/// Processes that are named one by one; a negative number stands for one that cannot be held.
+pub(super) struct Listed(pub Vec<i32>);
+
+impl Tree for Listed {
+    fn processes(&self) -> Vec<i32> {
+        self.0.clone()
+    }
+
+    fn hold(&self, pid: i32) -> nix::Result<Option<OwnedFd>> {
+        match crate::sys::pidfd_open(pid) {
+            Err(Errno::ESRCH) => Ok(None),
+            other => other.map(Some),
+        }
+    }
 }
 
 /// One at a time: making a cgroup may move the whole test process.
@@ -223,7 +240,7 @@ fn limits_can_be_changed_up_and_down_while_it_runs() {
         ));
         limited
             .0
-            .change("x", &asked, &Request::default(), Vec::new)
+            .change("x", &asked, &Request::default(), &Listed(vec![]))
             .unwrap();
         assert_eq!(memory(&limited.0), bytes);
     }
@@ -232,10 +249,95 @@ fn limits_can_be_changed_up_and_down_while_it_runs() {
     assert!(
         limited
             .0
-            .change("x", &asked, &Request::default(), Vec::new)
+            .change("x", &asked, &Request::default(), &Listed(vec![]))
             .is_err()
     );
     assert_eq!(memory(&limited.0), "33554432");
+}
+
+/// A shell that runs already, in a cgroup that was made for it. It waits for a line before it goes on.
+fn entered(request: &Request, script: &str) -> Option<(Limited, String, Child, i32)> {
+    let id = id();
+    let child = Command::new("/bin/sh")
+        .args(["-c", &format!("read go; {script}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let pid = i32::try_from(child.id()).unwrap();
+    let made = match Cgroup::beside(&id, request) {
+        Ok(made) => Limited(made),
+        Err(Error::Unavailable { .. }) if !geteuid().is_root() && expected().is_none() => {
+            drop(child.stdin);
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    made.0.surround(&Listed(vec![pid])).unwrap();
+    Some((made, id, child, pid))
+}
+
+#[test]
+fn what_runs_already_gets_limits_that_nobody_asked_for_at_its_start() {
+    let _alone = alone();
+    let forks = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 >/dev/null & done";
+    let entered = entered(&Request::default(), forks);
+    let Some((mut limited, id, mut child, pid)) = entered else {
+        return;
+    };
+    let leaf = limited.0.record().leaf.is_some();
+    // One after the other: each wants a controller that was not needed before.
+    for asked in [
+        r#"{"pids":{"limit":8}}"#,
+        r#"{"memory":{"limit":67108864,"swap":67108864}}"#,
+    ] {
+        let tree = Listed(vec![pid]);
+        let changed = limited
+            .0
+            .change(&id, &resources(asked), &Request::default(), &tree);
+        changed.unwrap();
+    }
+    limited.0.thaw().unwrap();
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    assert!(!child.wait().unwrap().success());
+    let usage = limited.0.usage();
+    assert!(usage.pids_denied >= Some(1), "{usage:?}");
+    // systemd takes controllers back from a cgroup in the root whose children do not have them.
+    let systemd = std::path::Path::new("/run/systemd/system").exists();
+    assert_eq!(leaf, limited.0.kind() == Kind::V2Root && systemd);
+}
+
+#[test]
+fn what_runs_already_is_limited_where_its_configuration_says() {
+    let _alone = alone();
+    let above = format!("palisade-{}", id());
+    let request = Request {
+        path: Some(format!("{above}/inner").into()),
+        ..Request::default()
+    };
+    let Some((mut limited, id, mut child, pid)) = entered(&request, "exit 7") else {
+        return;
+    };
+    let asked = resources(r#"{"pids":{"limit":8}}"#);
+    let changed = limited.0.change(&id, &asked, &request, &Listed(vec![pid]));
+    let paths = paths(&limited.0);
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    limited.0.thaw().unwrap();
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let code = child.wait().unwrap().code();
+    drop(limited);
+    for path in &paths {
+        // Only the last of the path is this cgroup's own.
+        let above = path.ancestors().find(|path| path.ends_with(&above));
+        above.map(std::fs::remove_dir);
+    }
+    changed.unwrap();
+    assert_eq!(code, Some(7));
+    let inner = format!("{above}/inner");
+    assert!(
+        paths.iter().any(|path| path.ends_with(&inner)) && groups.contains(&inner),
+        "{paths:?} {groups}"
+    );
 }
 
 #[test]

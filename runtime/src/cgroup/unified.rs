@@ -37,7 +37,8 @@ impl V2<'_> {
             )));
         }
         // systemd turns controllers off in the root that its own units do not need, unless a child hands them on.
-        let guarded = Path::new("/run/systemd/system").exists() && !self.needed.is_empty();
+        // Those that nobody needs yet may be wanted by a later change.
+        let guarded = Path::new("/run/systemd/system").exists();
         self.make(Kind::V2Root, base, guarded)
     }
 
@@ -129,8 +130,54 @@ pub(super) fn enable(kind: Kind, parent: &Path, needed: Controllers) -> Result<(
         Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::EINVAL)) => {
             Err(missing(kind, parent, needed).unwrap_or(error))
         }
+        Err(error) if error.errno() == Some(Errno::EBUSY) => Err(Error::Blocked(format!(
+            "{} has processes of its own, so that it cannot hand the controllers {} on; move them to another control group, \
+             or start palisade in one of its own",
+            parent.path().display(),
+            needed.list("")
+        ))),
         other => other,
     }
+}
+
+/// Has controllers reach a cgroup that was made without them: each of those above it hands them on, and the one in which
+/// palisade itself is makes room for that.
+pub(super) fn reach(
+    kind: Kind,
+    hierarchy: &Hierarchy,
+    path: &Path,
+    needed: Controllers,
+) -> Result<(), Error> {
+    let directory = Directory::open(path)?;
+    let absent = needed.without(Controllers::of_list(&directory.read("cgroup.controllers")?));
+    let parent = path
+        .parent()
+        .filter(|parent| parent.starts_with(&hierarchy.root));
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let Some(parent) = parent else {
+        return enable(kind, path, absent);
+    };
+    match reach(kind, hierarchy, parent, absent) {
+        // Whoever delegated it has to do that.
+        Err(error)
+            if matches!(
+                error.errno(),
+                Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)
+            ) =>
+        {
+            return Err(missing(kind, &Directory::open(parent)?, absent).unwrap_or(error));
+        }
+        other => other?,
+    }
+    let own = hierarchy.own.as_deref();
+    if kind == Kind::V2Delegated
+        && own.is_some_and(|own| own == parent || own == parent.join(CALLER))
+    {
+        make_room(parent)?;
+    }
+    enable(kind, parent, absent)
 }
 
 /// Moves the processes of a delegated cgroup into a leaf of it: a cgroup has processes or limited children, not both.

@@ -11,7 +11,7 @@ mod tree;
 
 pub(crate) use init::run;
 pub use tree::usage;
-pub(crate) use tree::{all_of, end_all, memory};
+pub(crate) use tree::{Family, end_all, memory};
 
 use nix::errno::Errno;
 

@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::cgroup::Usage;
-use crate::stat::{parent_in, ticks_in};
+use crate::cgroup::{Tree, Usage};
+use crate::stat::{is_over, parent_in, ticks_in};
 use crate::sys;
 
 /// How long one round waits for what it has killed, before it looks for what has come since.
@@ -73,7 +73,7 @@ pub fn usage(root: i32) -> Usage {
     let (mut memory, mut ticks, mut threads) = (0, 0, 0);
     for pid in all_of(root) {
         // One that has ended meanwhile uses nothing.
-        let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let stat = stat_of(pid).unwrap_or_default();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         memory += memory_of(pid).unwrap_or(0);
         ticks += ticks_in(&stat).unwrap_or(0);
@@ -92,16 +92,59 @@ pub fn usage(root: i32) -> Usage {
 }
 
 /// `root` and every process below it.
-pub(crate) fn all_of(root: i32) -> Vec<i32> {
+fn all_of(root: i32) -> Vec<i32> {
     let mut all = below(root, &parents());
     all.push(root);
     all
 }
 
+/// A process and all that descend from it. Its number must not become another's: it is a child nobody has waited for yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Family(pub i32);
+
+impl Tree for Family {
+    fn processes(&self) -> Vec<i32> {
+        let mut all = all_of(self.0);
+        all.retain(|pid| stat_of(*pid).is_some_and(|stat| !is_over(&stat)));
+        all
+    }
+
+    fn hold(&self, pid: i32) -> nix::Result<Option<OwnedFd>> {
+        let held = match sys::pidfd_open(pid) {
+            // EINVAL: it has become the number of a thread.
+            Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
+            other => other?,
+        };
+        let line = self.line_to(pid);
+        // A parent that ends is replaced in its children before its number is free: what is read twice was so between.
+        Ok((line.is_some() && line == self.line_to(pid)).then_some(held))
+    }
+}
+
+impl Family {
+    /// The parents of a process up to the family's first; none where they do not lead there.
+    fn line_to(self, pid: i32) -> Option<Vec<i32>> {
+        let mut line = vec![pid];
+        let mut from = pid;
+        while from != self.0 {
+            from = parent_in(&stat_of(from)?)?;
+            if from <= 0 || line.contains(&from) {
+                return None;
+            }
+            line.push(from);
+        }
+        Some(line)
+    }
+}
+
+fn stat_of(pid: i32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/stat")).ok()
+}
+
 /// A hold on a process that is still below us: its number may have gone to another one meanwhile.
 fn hold(pid: i32, own: i32, ours: &[i32]) -> Option<OwnedFd> {
     let pidfd = sys::pidfd_open(pid).ok()?;
-    let parent = parent_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)?;
+    let parent = parent_in(&stat_of(pid)?)?;
     (parent == own || ours.contains(&parent)).then_some(pidfd)
 }
 
@@ -110,25 +153,23 @@ fn parents() -> HashMap<i32, i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter_map(|pid| {
-            let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-            Some((pid, parent_in(&stat)?))
-        })
+        .filter_map(|pid| Some((pid, parent_in(&stat_of(pid)?)?)))
         .collect()
 }
 
 /// The processes below `root`, in no order.
 fn below(root: i32, parents: &HashMap<i32, i32>) -> Vec<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for (child, parent) in parents {
+        children.entry(*parent).or_default().push(*child);
+    }
     let mut found = Vec::new();
-    let mut from = vec![root];
-    while let Some(parent) = from.pop() {
-        let children = parents.iter().filter(|(_, of)| **of == parent);
-        for (child, _) in children {
-            // A list that was read while it changed may have a ring in it.
-            if *child != root && !found.contains(child) {
-                found.push(*child);
-                from.push(*child);
-            }
+    // What is taken out is not found again: a list that was read while it changed may have a ring in it.
+    let mut from = children.remove(&root).unwrap_or_default();
+    while let Some(one) = from.pop() {
+        if one != root {
+            found.push(one);
+            from.extend(children.remove(&one).unwrap_or_default());
         }
     }
     found
@@ -151,6 +192,53 @@ mod tests {
     fn a_ring_ends() {
         let parents = HashMap::from([(2, 3), (3, 2)]);
         assert_eq!(below(2, &parents), [3]);
+    }
+
+    #[test]
+    fn of_a_family_only_those_that_belong_to_it_are_held_and_what_has_ended_is_left_out() {
+        use std::io::Read as _;
+        use std::process::{Command, Stdio};
+        // A shell, a child of it that waits for the end of its input, and one that has ended and is not waited for.
+        let script = "exec 3<&0; cat <&3 >/dev/null & true & echo $!; exec cat";
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut byte = [0];
+        while byte != *b"\n" {
+            shell
+                .stdout
+                .as_mut()
+                .unwrap()
+                .read_exact(&mut byte)
+                .unwrap();
+            said.push(char::from(byte[0]));
+        }
+        let ended: i32 = said.trim().parse().unwrap();
+        let root = i32::try_from(shell.id()).unwrap();
+        let family = Family(root);
+        while !stat_of(ended).is_some_and(|stat| is_over(&stat)) {
+            std::thread::yield_now();
+        }
+        let all = family.processes();
+        let held: Vec<bool> = all
+            .iter()
+            .map(|pid| family.hold(*pid).unwrap().is_some())
+            .collect();
+        let own = nix::unistd::getpid().as_raw();
+        let strangers = [own, nix::unistd::getppid().as_raw(), i32::MAX];
+        let strange: Vec<bool> = strangers
+            .iter()
+            .map(|pid| family.hold(*pid).unwrap().is_some())
+            .collect();
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert!(all.contains(&root) && !all.contains(&ended), "{all:?}");
+        assert_eq!((held, strange), (vec![true; 2], vec![false; 3]));
     }
 
     #[test]

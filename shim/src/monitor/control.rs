@@ -45,15 +45,9 @@ impl Desk {
     }
 
     /// Its processes were stopped or go on, or that could not be done: for the record, the checks, and whoever asked.
-    pub fn froze(
-        &mut self,
-        frozen: bool,
-        result: Result<(), palisade_runtime::Error>,
-        cgroup: Option<&Cgroup>,
-        asker: Option<&OwnedFd>,
-    ) {
+    pub fn froze(&mut self, frozen: bool, result: Result<(), Error>, asker: Option<&OwnedFd>) {
         let answer = match result {
-            Ok(()) => self.note_frozen(frozen, cgroup),
+            Ok(()) => self.note_frozen(frozen),
             Err(error) if !frozen => Answer::refused(
                 format!("its processes could not be let go on: {error}"),
                 "palisade unpause once more; palisade kill ends it",
@@ -69,12 +63,17 @@ impl Desk {
         }
     }
 
-    fn note_frozen(&mut self, frozen: bool, cgroup: Option<&Cgroup>) -> Answer {
+    /// Writes down which cgroup a sandbox is in, or about to be, that was started without.
+    pub fn note_cgroup(&mut self, cgroup: Option<&Cgroup>) -> Result<(), Error> {
+        self.known.state.cgroup = cgroup.map(|cgroup| cgroup.record().to_string());
+        self.known.state.entered_late = cgroup.is_some();
+        self.save()
+    }
+
+    fn note_frozen(&mut self, frozen: bool) -> Answer {
         if let Some(checks) = &mut self.checks {
             checks.suspend(frozen);
         }
-        // It may have been made for this.
-        self.known.state.cgroup = cgroup.map(|cgroup| cgroup.record().to_string());
         self.known.state.status = if frozen {
             Status::Paused
         } else {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::fcntl::{Flock, FlockArg};
+use palisade_runtime::cgroup::Record;
 use palisade_runtime::{Exit, Plan};
 use serde::de::DeserializeOwned;
 
@@ -63,6 +64,16 @@ impl Entry {
             }
         }
         Ok(state)
+    }
+
+    /// Removes the cgroup that a killed monitor left, wherever that is. What is in use stays.
+    pub(super) fn remove_cgroup(&self) {
+        let state: Result<Option<State>, Error> = self.read("state.json");
+        let written = state.ok().flatten().and_then(|state| state.cgroup);
+        let record = written.and_then(|line| line.parse::<Record>().ok());
+        if let Some(record) = record {
+            record.remove_abandoned();
+        }
     }
 
     /// What is left to say of a sandbox whose monitor was killed.

@@ -209,6 +209,7 @@ impl Registry {
 
     fn remove_held(&self, entry: &Entry, held: Flock<File>) -> Result<(), Error> {
         let config = entry.config();
+        entry.remove_cgroup();
         let passing = self.sandboxes().join(format!("{PASSING}{}", entry.id));
         match fs::rename(&entry.directory, &passing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

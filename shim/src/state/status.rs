@@ -18,6 +18,8 @@ pub struct State {
     pub monitor: Option<i32>,
     /// Its cgroup while it runs, as a line that [`palisade_runtime::cgroup::Record`] is read from; none where it has none.
     pub cgroup: Option<String>,
+    /// Whether that was made when it ran already: then what it had in memory before is not counted there.
+    pub entered_late: bool,
     /// When the command was last started.
     #[serde(with = "stored_option")]
     pub started: Option<SystemTime>,

@@ -9,7 +9,7 @@ use std::io;
 use nix::fcntl::FlockArg;
 use palisade_runtime::cgroup;
 
-use super::{ID_DIGITS, Known, PASSING, Registry, failed, flock};
+use super::{ID_DIGITS, Known, PASSING, Registry, Status, failed, flock};
 use crate::{Error, cleanup};
 
 /// Every sandbox, the newest first, and why some could not be read.
@@ -67,6 +67,11 @@ impl Registry {
         let names: BTreeSet<&str> = listing.sandboxes.iter().map(|k| &*k.config.name).collect();
         if self.has_names_beside(&names) {
             let _ = self.sweep_names();
+        }
+        for known in &listing.sandboxes {
+            if known.state.status == Status::Dead {
+                known.entry.remove_cgroup();
+            }
         }
         let live = listing
             .sandboxes
