@@ -258,17 +258,19 @@ fn limits_can_be_changed_up_and_down_while_it_runs() {
 /// A shell that runs already, in a cgroup that was made for it. It waits for a line before it goes on.
 fn entered(request: &Request, script: &str) -> Option<(Limited, String, Child, i32)> {
     let id = id();
-    let child = Command::new("/bin/sh")
+    // The process is there before the cgroup, as a sandbox's are.
+    let spawned = Command::new("/bin/sh")
         .args(["-c", &format!("read go; {script}")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .spawn()
-        .expect("a shell");
+        .spawn();
+    let mut child = spawned.expect("a shell");
     let pid = i32::try_from(child.id()).unwrap();
     let made = match Cgroup::beside(&id, request) {
         Ok(made) => Limited(made),
         Err(Error::Unavailable { .. }) if !geteuid().is_root() && expected().is_none() => {
-            drop(child.stdin);
+            child.kill().unwrap();
+            child.wait().unwrap();
             return None;
         }
         Err(error) => panic!("{error}"),
