@@ -388,6 +388,24 @@ fn contradictions(
         );
     }
     for (name, paths) in [
+        ("deny", &files.deny),
+        ("masked-paths", &files.masked_paths),
+        ("readonly-paths", &files.readonly_paths),
+    ] {
+        let of_a_process = |path: &&String| {
+            let mut parts = path.strip_prefix("/proc/").unwrap_or("").split('/');
+            let first = parts.next().unwrap_or("");
+            let number = !first.is_empty() && first.bytes().all(|b| b.is_ascii_digit());
+            number || matches!(first, "self" | "thread-self")
+        };
+        if let Some(path) = paths.iter().find(of_a_process) {
+            let message = format!(
+                "filesystem.{name}: {path:?} is another one for each process and cannot be covered for all of them"
+            );
+            return fail("filesystem", [name, name], message);
+        }
+    }
+    for (name, paths) in [
         ("read", &files.read),
         ("write", &files.write),
         ("write-existing", &files.write_existing),

@@ -427,6 +427,11 @@ fn contradictions_are_refused_where_they_stand() {
             "2:12",
             "nearest known key is \"soft\"",
         ),
+        (
+            "[filesystem]\ndeny = [\"/proc/self/environ\"]",
+            "2:8",
+            "another one for each process",
+        ),
         ("[limits]\ncpus = 1e308", "2:8", "from 0.01 to 65536"),
         ("[limits]\npids = 4194305", "2:8", "from 1 to 4194304"),
         (

@@ -303,7 +303,10 @@ fn rules(
     source: Source<'_>,
     home: &Path,
 ) -> Result<(Vec<PathRule>, Vec<PathBuf>), Failure> {
-    let hidden = policy.masked_paths(home);
+    let mut hidden = policy.masked_paths(home);
+    // Landlock goes by the file: what is hidden under one name is so under each that links lead to.
+    let targets: Vec<PathBuf> = hidden.iter().map(|path| target(path)).collect();
+    hidden.extend(targets);
     let mut rules = Vec::new();
     let mut create = Vec::new();
     let programs: Vec<&Path> = match source {
@@ -364,13 +367,18 @@ fn rules(
         };
         rules.push(rule(&bind.source, access));
     }
-    rules.retain(|rule| !hidden.iter().any(|hidden| rule.path.starts_with(hidden)));
-    for rule in &rules {
-        // Landlock adds rights up: it cannot take one out of what lies above.
-        if let Some(hidden) = hidden
+    rules.retain(|rule| {
+        let target = target(&rule.path);
+        !hidden
             .iter()
-            .find(|hidden| hidden.starts_with(&rule.path) && hidden.exists())
-        {
+            .any(|hidden| rule.path.starts_with(hidden) || target.starts_with(hidden))
+    });
+    for rule in &rules {
+        let target = target(&rule.path);
+        // Landlock adds rights up: it cannot take one out of what lies above.
+        if let Some(hidden) = hidden.iter().find(|hidden| {
+            (hidden.starts_with(&rule.path) || hidden.starts_with(&target)) && hidden.exists()
+        }) {
             return Err(cannot(
                 &format!("policy {} hides {}", policy.name, hidden.display()),
                 &format!("shows {} and cannot hide a part of it", rule.path.display()),
@@ -379,6 +387,11 @@ fn rules(
         }
     }
     Ok((rules, create))
+}
+
+/// Where a path leads, or itself where it leads nowhere.
+fn target(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// What a policy grants on a path that the sandbox sees as `as_seen`: read and execute, never more.

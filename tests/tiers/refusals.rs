@@ -74,6 +74,31 @@ fn what_a_policy_hides_in_the_middle_of_what_it_shows_is_refused() {
 }
 
 #[test]
+fn what_a_policy_hides_under_one_name_is_not_shown_under_another_that_links_to_it() {
+    let rig = Rig::new();
+    let shown = rig.path("shown");
+    std::fs::create_dir(&shown).unwrap();
+    std::fs::write(shown.join("secret"), "s3cret").unwrap();
+    std::os::unix::fs::symlink(&shown, rig.path("link")).unwrap();
+    let policy = rig.path("hiding.toml");
+    for (hidden, volume) in [("link", "shown"), ("shown", "link")] {
+        let hidden = rig.path(hidden).join("secret");
+        let text = format!("[filesystem]\ndeny = [{:?}]\n", hidden.display());
+        std::fs::write(&policy, text).unwrap();
+        let place = rig.path(volume).display().to_string();
+        let options = [
+            "--policy",
+            policy.to_str().unwrap(),
+            "-v",
+            &format!("{place}:{place}"),
+        ];
+        let output = on_host(&rig, &options, &format!("cat {}", hidden.display()));
+        assert_code(&output, 125);
+        assert!(output.stdout.is_empty(), "{}", describe(&output));
+    }
+}
+
+#[test]
 fn an_image_is_refused_before_anything_of_it_is_read() {
     let rig = Rig::new();
     let mut command = Command::new(crate::rig::binary());
