@@ -387,23 +387,11 @@ fn contradictions(
             "filesystem.deny: \"/\" would deny everything".to_owned(),
         );
     }
-    for (name, paths) in [
-        ("deny", &files.deny),
-        ("masked-paths", &files.masked_paths),
-        ("readonly-paths", &files.readonly_paths),
-    ] {
-        let of_a_process = |path: &&String| {
-            let mut parts = path.strip_prefix("/proc/").unwrap_or("").split('/');
-            let first = parts.next().unwrap_or("");
-            let number = !first.is_empty() && first.bytes().all(|b| b.is_ascii_digit());
-            number || matches!(first, "self" | "thread-self")
-        };
-        if let Some(path) = paths.iter().find(of_a_process) {
-            let message = format!(
-                "filesystem.{name}: {path:?} is another one for each process and cannot be covered for all of them"
-            );
-            return fail("filesystem", [name, name], message);
-        }
+    if let Some((name, path)) = of_one_process(files) {
+        let message = format!(
+            "filesystem.{name}: {path:?} is another one for each process and cannot be covered for all of them"
+        );
+        return fail("filesystem", [name, name], message);
     }
     for (name, paths) in [
         ("read", &files.read),
@@ -471,4 +459,21 @@ fn contradictions(
         );
     }
     Ok(())
+}
+
+/// The first path that would be covered, or made read-only, for one process alone, with its key.
+fn of_one_process(files: &Filesystem) -> Option<(&'static str, &String)> {
+    let of_a_process = |path: &&String| {
+        let mut parts = path.strip_prefix("/proc/").unwrap_or("").split('/');
+        let first = parts.next().unwrap_or("");
+        let number = !first.is_empty() && first.bytes().all(|b| b.is_ascii_digit());
+        number || matches!(first, "self" | "thread-self")
+    };
+    [
+        ("deny", &files.deny),
+        ("masked-paths", &files.masked_paths),
+        ("readonly-paths", &files.readonly_paths),
+    ]
+    .into_iter()
+    .find_map(|(name, paths)| Some((name, paths.iter().find(of_a_process)?)))
 }
