@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{
     Linux, LinuxNamespace, LinuxNamespaceType, Process, Root as SpecRoot, Spec, User as SpecUser,
 };
+use palisade_policies::landlock::PathRule;
 use palisade_policies::{Handles, NetworkMode, Policy, RootMode, Tier};
 use palisade_rootfs::{Image, ImageConfig, Users};
 use palisade_runtime::{File, Plan, Root, Scratch, Upper};
@@ -167,29 +168,65 @@ pub fn resolve(
         notes,
         create: places.create,
         volumes,
-        plan: Plan {
-            tier: tier(&spec, policy),
-            id: place.id.to_owned(),
-            spec,
-            root: root_of(source, policy, read_only, place),
-            files,
-            landlock,
-            landlock_complete: policy.filesystem.landlock_handles == Handles::All,
-            seccomp: protection::seccomp(request, policy, false)?,
-            args: args
-                .iter()
-                .any(|arg| arg.to_str().is_none())
-                .then_some(args),
-            custom_seccomp: matches!(request.protection.seccomp, Seccomp::File(_)),
-            watch_denials: request.receipt.is_asked_for() || request.explain,
-            interactive: request.interactive,
-            timeout: policy.timeout,
-            output_limit: policy.output_cap,
-            stop_signal: stop_signal(request, config)?,
-            stop_timeout: policy.stop_timeout,
-            joinable: false,
-            best_effort: request.protection.best_effort,
-        },
+        plan: plan(
+            request,
+            policy,
+            config,
+            args,
+            Frame {
+                tier: tier(&spec, policy),
+                id: place.id,
+                spec,
+                root: root_of(source, policy, read_only, place),
+                files,
+                landlock,
+            },
+        )?,
+    })
+}
+
+/// What a command runs in: a sandbox, or its caller's own namespaces.
+struct Frame<'a> {
+    tier: Tier,
+    id: &'a str,
+    spec: Spec,
+    root: Root,
+    files: Vec<File>,
+    landlock: Option<Vec<PathRule>>,
+}
+
+/// The plan for a command in a frame.
+fn plan(
+    request: &Request,
+    policy: &Policy,
+    config: &ImageConfig,
+    args: Vec<OsString>,
+    frame: Frame<'_>,
+) -> Result<Plan, Failure> {
+    // Without namespaces Landlock is the first wall, not the second.
+    let alone = frame.tier == Tier::NoNamespace;
+    Ok(Plan {
+        tier: frame.tier,
+        id: frame.id.to_owned(),
+        spec: frame.spec,
+        root: frame.root,
+        files: frame.files,
+        landlock: frame.landlock,
+        landlock_complete: alone || policy.filesystem.landlock_handles == Handles::All,
+        seccomp: protection::seccomp(request, policy, alone)?,
+        args: args
+            .iter()
+            .any(|arg| arg.to_str().is_none())
+            .then_some(args),
+        custom_seccomp: matches!(request.protection.seccomp, Seccomp::File(_)),
+        watch_denials: request.receipt.is_asked_for() || request.explain,
+        interactive: request.interactive,
+        timeout: policy.timeout,
+        output_limit: policy.output_cap,
+        stop_signal: stop_signal(request, config)?,
+        stop_timeout: policy.stop_timeout,
+        joinable: false,
+        best_effort: request.protection.best_effort,
     })
 }
 

@@ -10,11 +10,11 @@ use oci_spec::runtime::{Linux, Process, Root as SpecRoot, Spec, User as SpecUser
 use palisade_policies::landlock::{Access, PathRule};
 use palisade_policies::{NetworkMode, Policy, RootMode, Tier};
 use palisade_rootfs::{ImageConfig, Ownership};
-use palisade_runtime::{Plan, Root};
+use palisade_runtime::Root;
 
 use super::{
-    Place, Resolved, Source, Volumes, annotations, command, environment, limits, protection,
-    stop_signal,
+    Frame, Place, Resolved, Source, Volumes, annotations, command, environment, limits, plan,
+    protection,
 };
 use crate::caller::Caller;
 use crate::failure::{Failure, reason};
@@ -126,30 +126,20 @@ pub fn resolve(
         )],
         create,
         volumes: no_volumes(caller, place),
-        plan: Plan {
-            id: place.id.to_owned(),
-            spec,
-            root: Root::Callers { scratch },
-            files: Vec::new(),
-            landlock: Some(rules),
-            // It is the first wall here, not the second.
-            landlock_complete: true,
-            seccomp: protection::seccomp(request, policy, true)?,
-            args: args
-                .iter()
-                .any(|arg| arg.to_str().is_none())
-                .then_some(args),
-            custom_seccomp: matches!(request.protection.seccomp, Seccomp::File(_)),
-            watch_denials: request.receipt.is_asked_for() || request.explain,
-            interactive: request.interactive,
-            timeout: policy.timeout,
-            output_limit: policy.output_cap,
-            stop_signal: stop_signal(request, &nothing)?,
-            stop_timeout: policy.stop_timeout,
-            joinable: false,
-            tier: Tier::NoNamespace,
-            best_effort: request.protection.best_effort,
-        },
+        plan: plan(
+            request,
+            policy,
+            &nothing,
+            args,
+            Frame {
+                tier: Tier::NoNamespace,
+                id: place.id,
+                spec,
+                root: Root::Callers { scratch },
+                files: Vec::new(),
+                landlock: Some(rules),
+            },
+        )?,
     })
 }
 
