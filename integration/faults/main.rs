@@ -13,8 +13,7 @@ const PARTS: [(&str, &str); 4] = [
 
 #[test]
 fn no_failing_call_weakens_hangs_or_litters() {
-    // One at a time: a sandbox of another worker would be taken for what this one left.
-    python(&["run", "--quick", "--jobs", "1"]);
+    python(&["run", "--quick"]);
 }
 
 #[test]

@@ -28,6 +28,10 @@ libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_
 libc.ptrace.restype = ctypes.c_long
 
 
+# The kernel's numbers (asm/unistd_64.h).
+MKDIR, MKDIRAT = 83, 258
+
+
 class Gone(Exception):
     """The traced process died between two looks."""
 
@@ -46,7 +50,7 @@ def ptrace(request, pid, address=0, data=0):
 
 class Run:
     """What came of a run: `calls` as (role, number, occurrence, failed), the wait status, whether time ran out, which
-    processes outlived the supervisor, and whether the fault was reached."""
+    processes outlived the supervisor, whether the fault was reached, and which cgroups the supervisor went to make."""
 
     def __init__(self):
         self.calls = []
@@ -55,6 +59,7 @@ class Run:
         self.survivors = 0
         self.reached = False
         self.command_ran = False
+        self.cgroups = []
 
 
 def run(argv, environment, streams, uid, fault=None, limit=20.0):
@@ -93,6 +98,20 @@ def run(argv, environment, streams, uid, fault=None, limit=20.0):
 
 def on_alarm(_number, _frame):
     raise Late
+
+
+def text_at(pid, address):
+    """A string in a traced process, of at most 4095 bytes."""
+    try:
+        memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        return os.pread(memory, 4096, address).split(b"\0")[0].decode(errors="replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(memory)
 
 
 class Tracer:
@@ -213,6 +232,11 @@ class Tracer:
             self.counts[key] = self.counts.get(key, 0) + 1
             call = (role, number, self.counts[key])
             self.result.calls.append(call + (info.raw[32:80],))
+            if role == SUPERVISOR and number in (MKDIR, MKDIRAT):
+                address = struct.unpack_from("<Q", info.raw, 32 if number == MKDIR else 40)[0]
+                path = text_at(pid, address)
+                if path.startswith("/sys/fs/cgroup/"):
+                    self.result.cgroups.append(path)
             if self.fault and self.fault[:3] == call:
                 self.result.reached = True
                 if self.fault[3] == "kill":

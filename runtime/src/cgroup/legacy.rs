@@ -81,7 +81,7 @@ fn fill_v1(
             Ok(directory) => cgroup.v1.push((*controllers, directory)),
             // It would only have been shown.
             Err(_) if required.without(*controllers) == required => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(explain(error, &asked_of(host, required))),
         }
     }
     let got: Controllers = cgroup
@@ -105,7 +105,8 @@ pub(super) fn add(
         if controllers.without(absent) == *controllers {
             continue;
         }
-        let directory = directory_in(hierarchy, *controllers, place)?;
+        let directory = directory_in(hierarchy, *controllers, place)
+            .map_err(|error| explain(error, &asked_of(host, absent)))?;
         controllers
             .iter()
             .for_each(|controller| got.insert(controller));
@@ -187,7 +188,20 @@ fn below(
         }
         (result, _) => result,
     }
-    .map_err(|error| explain(error, hierarchy))
+}
+
+/// The hierarchies in which a user needs a directory for these controllers. With cgroup v2 beside them nothing else freezes.
+fn asked_of(host: &Host, controllers: Controllers) -> Vec<&Hierarchy> {
+    let mut freezer = Controllers::default();
+    if host.unified.is_some() {
+        freezer.insert(Controller::Freezer);
+    }
+    let controllers = controllers.without(freezer);
+    let v1 = host.v1.iter();
+    v1.filter(|(of, _)| of.without(controllers) != *of)
+        .map(|(_, hierarchy)| hierarchy)
+        .chain(&host.unified)
+        .collect()
 }
 
 /// A new v1 cpuset has no cpu and no memory node, and takes no process before it has both.

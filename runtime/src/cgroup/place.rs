@@ -197,19 +197,35 @@ impl Wanted {
 }
 
 /// Says how a user who may not make a cgroup here could.
-pub(super) fn explain(error: Error, hierarchy: &Hierarchy) -> Error {
-    let (uid, root) = (geteuid(), hierarchy.root.display());
+pub(super) fn explain(error: Error, hierarchies: &[&Hierarchy]) -> Error {
     let cure = match error.errno() {
-        Some(Errno::EACCES | Errno::EPERM) => format!(
-            "have root start this in a cgroup of user {uid}: mkdir {root}/user-{uid} && chown -R {uid} {root}/user-{uid} && \
-             echo PID > {root}/user-{uid}/cgroup.procs, where PID is the calling shell's"
-        ),
+        Some(Errno::EACCES | Errno::EPERM) => {
+            let roots: Vec<String> = hierarchies
+                .iter()
+                .map(|hierarchy| hierarchy.root.display().to_string())
+                .collect();
+            given(geteuid().as_raw(), &roots)
+        }
         Some(Errno::EROFS) => {
             "start the container that this runs in with a writable /sys/fs/cgroup".to_owned()
         }
         _ => return error,
     };
     Error::Blocked(format!("{error}; {cure}"))
+}
+
+/// How root gives a user cgroups to divide, in a form that can be pasted.
+fn given(uid: u32, roots: &[String]) -> String {
+    // A new cpuset has no processor, and takes no process, unless it begins as a copy of the one above it (cpusets(7)).
+    let prepared = roots.iter().find(|root| root.ends_with("/cpuset"));
+    let prepared = prepared
+        .map(|root| format!("echo 1 > {root}/cgroup.clone_children; "))
+        .unwrap_or_default();
+    format!(
+        "have root give user {uid} a control group and put the shell in it that sandboxes are started from, PID: \
+         {prepared}for d in {}; do mkdir -p $d/user-{uid} && chown -R {uid} $d/user-{uid} && echo PID > $d/user-{uid}/cgroup.procs; done",
+        roots.join(" ")
+    )
 }
 
 /// Writes one limit, to the file's other name where a kernel has that.
@@ -254,5 +270,28 @@ pub(super) fn set(directory: &Directory, setting: &Setting) -> Result<(), Error>
         _ => Err(absent(
             "use a newer kernel or one built with it, or leave out the limit",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cure_names_every_hierarchy_that_is_needed() {
+        let roots = |names: &[&str]| -> Vec<String> {
+            let path = |name: &&str| format!("/sys/fs/cgroup/{name}");
+            names.iter().map(path).collect()
+        };
+        let cure = given(1000, &roots(&["memory", "pids", "unified"]));
+        let places =
+            "for d in /sys/fs/cgroup/memory /sys/fs/cgroup/pids /sys/fs/cgroup/unified; do";
+        assert!(
+            cure.contains(places) && !cure.contains("clone_children"),
+            "{cure}"
+        );
+        let cure = given(1000, &roots(&["cpuset"]));
+        let prepared = "echo 1 > /sys/fs/cgroup/cpuset/cgroup.clone_children; for d in";
+        assert!(cure.contains(prepared), "{cure}");
     }
 }

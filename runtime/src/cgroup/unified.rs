@@ -60,10 +60,10 @@ impl V2<'_> {
             )));
         }
         if base == own && !self.needed.is_empty() {
-            make_room(base).map_err(|error| explain(error, self.hierarchy))?;
+            make_room(base).map_err(|error| explain(error, &[self.hierarchy]))?;
         }
         self.make(Kind::V2Delegated, base, false)
-            .map_err(|error| explain(error, self.hierarchy))
+            .map_err(|error| explain(error, &[self.hierarchy]))
     }
 
     /// In a scope of the service manager.
