@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use palisade_rootfs::Users;
-use palisade_runtime::{JoinCommand, Plan, Service, User, terminal};
+use palisade_runtime::{JoinCommand, Plan, Service, Usage, User, terminal};
 use palisade_shim::joined::{self, Transfer};
 use palisade_shim::monitor::{LEAVE, Request};
 use palisade_shim::receipt::{self, Facts};
@@ -44,6 +44,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let entry = find(arguments.root.as_deref(), &arguments.sandbox, &caller)?;
     let command = understand(&arguments, &entry, &caller)?;
     let hand_in = |connection| hand_in(&entry, &connection);
+    let struck = || entry.struck();
     let wanted = Receipt::understand(
         arguments.receipt.clone(),
         arguments.receipt_log.clone(),
@@ -69,10 +70,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         let (plan, facts) = recorded(&entry, &command, arguments.interactive)?;
         // Whoever wants a receipt waits for the end.
         joined::recorded(&asked::with(&wanted, facts), &plan, || {
-            joined::run(&command, arguments.interactive, &[], hand_in)
+            joined::run(&command, arguments.interactive, &[], struck, hand_in)
         })
     } else {
-        joined::run(&command, arguments.interactive, &leave, hand_in)
+        joined::run(&command, arguments.interactive, &leave, struck, hand_in)
     };
     let outcome = outcome.map_err(|error| failure(&entry, &error))?;
     let Some(outcome) = outcome else {
@@ -278,12 +279,31 @@ fn file(entry: &Entry, path: &str) -> Result<Vec<u8>, Failure> {
 
 /// Why the command ended, where its exit code does not say it.
 fn tell(outcome: &Outcome, limit: Option<Duration>) {
-    if outcome.reason == Reason::Timeout {
-        let limit = limit
-            .map(palisade_policies::format_duration)
-            .unwrap_or_default();
-        let line = format!("note: the time limit of {limit} ended the command\n");
-        // A closed standard error leaves the exit code to tell.
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
-    }
+    let Usage {
+        oom_kills,
+        pids_denied,
+        ..
+    } = outcome.usage;
+    let text = match outcome.reason {
+        Reason::Timeout => {
+            let limit = limit.map(palisade_policies::format_duration);
+            format!(
+                "the time limit of {} ended the command",
+                limit.unwrap_or_default()
+            )
+        }
+        Reason::OutOfMemory => {
+            format!(
+                "the command failed, and the sandbox's memory limit had killed {oom_kills} processes meanwhile"
+            )
+        }
+        Reason::Pids => {
+            format!(
+                "the command failed, and the sandbox's limit on processes had refused {pids_denied} meanwhile"
+            )
+        }
+        _ => return,
+    };
+    // A closed standard error leaves the exit code to tell.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("note: {text}\n").as_bytes());
 }

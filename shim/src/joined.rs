@@ -30,6 +30,8 @@ use crate::stdio::{Caller, Streams, null};
 /// None where the keys `leave` were typed on its terminal: then the command goes on, and a process of this one's stays to read
 /// what it writes there. The calling process must have one thread.
 ///
+/// `struck` says how often the sandbox's limits on memory and on processes have struck until now.
+///
 /// What the command leaves in the background goes on in the sandbox. When this process is killed, the command's whole tree
 /// ends. Signals that reach it go to the command, and stay blocked afterwards.
 ///
@@ -39,6 +41,7 @@ pub fn run(
     command: &JoinCommand,
     interactive: bool,
     leave: &[u8],
+    struck: impl Fn() -> (u64, u64),
     hand_in: impl FnOnce(OwnedFd) -> Result<(), Error>,
 ) -> Result<Option<Outcome>, Error> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
@@ -57,6 +60,7 @@ pub fn run(
     let (start, clock) = (SystemTime::now(), Instant::now());
     let (joined, theirs) = Joined::new(command, &streams.handed)?;
     drop(streams.handed);
+    let before = struck();
     hand_in(theirs)?;
     let mut watch = Watch {
         copies: Copies::new(caller, interactive, streams.input, streams.output).leaving(leave),
@@ -70,8 +74,16 @@ pub fn run(
         return Ok(None);
     };
     watch.copies.drain(&watch.signals)?;
+    let mut usage = ended.usage;
+    if ended.exit != Exit::Code(0) {
+        let after = struck();
+        usage.oom_kills = after.0.saturating_sub(before.0);
+        usage.pids_denied = after.1.saturating_sub(before.1);
+    }
     let circumstances = Circumstances {
         stopped_by: ended.timed_out.then_some(Limit::Time),
+        oom_kills: usage.oom_kills,
+        pids_denied: usage.pids_denied,
         ..Circumstances::default()
     };
     let (code, reason, signal) = classify(ended.exit, &circumstances);
@@ -84,7 +96,7 @@ pub fn run(
         full: Vec::new(),
         streams: [None, None],
         protections: watch.started.unwrap_or_default(),
-        usage: ended.usage,
+        usage,
         missing: Vec::new(),
         start,
         duration: clock.elapsed(),

@@ -46,6 +46,41 @@ fn a_command_that_joins_leaves_a_receipt_of_its_own() {
 }
 
 #[test]
+fn a_command_that_joins_and_meets_a_limit_of_its_sandbox_ends_with_that_reason() {
+    if !nix::unistd::geteuid().is_root() {
+        // There is no control group to be had without further ado.
+        return;
+    }
+    let boxes = Sandboxes::new();
+    let options = ["--name", "box", "--memory", "64m", "--memory-swap", "64m"];
+    boxes.detached(
+        &[&options[..], &["--pids-limit", "8"]].concat(),
+        "while :; do sleep 1000; done",
+    );
+    let path = boxes.rig.path("receipt.json");
+    let file = path.to_str().unwrap();
+    for (script, reason) in [
+        ("exit 3", "exit"),
+        ("exec dd if=/dev/zero of=/dev/null bs=200M", "oom"),
+        (
+            "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; exit 4",
+            "pids",
+        ),
+    ] {
+        let output = boxes.palisade(&["exec", "--receipt", file, "box", "sh", "-c", script]);
+        assert_ne!(output.status.code(), Some(0), "{}", describe(&output));
+        let receipt: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(receipt["result"]["reason"], reason, "{receipt}");
+        assert_eq!(
+            text(&output.stderr).contains("note: the command failed"),
+            reason != "exit",
+            "{}",
+            describe(&output)
+        );
+    }
+}
+
+#[test]
 fn a_receipt_that_cannot_be_had_is_said_before_anything_runs() {
     let boxes = Sandboxes::new();
     boxes.detached(&["--name", "box"], "while :; do sleep 1000; done");

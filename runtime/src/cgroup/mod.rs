@@ -313,6 +313,11 @@ impl Cgroup {
         usage::read(self)
     }
 
+    /// How many processes the kernel killed for want of memory, and how many forks the limit on processes refused.
+    pub fn struck(&self) -> (u64, u64) {
+        usage::struck(self)
+    }
+
     fn apply(&self, limits: &Limits) -> Result<(), Error> {
         let settings = if self.v1.is_empty() {
             limits.v2()?

@@ -50,6 +50,28 @@ pub(super) fn read(cgroup: &Cgroup) -> Usage {
     }
 }
 
+/// How often the limits on memory and on processes have struck: `oom_kills` and `pids_denied` of [`Usage`], without the rest.
+pub(super) fn struck(cgroup: &Cgroup) -> (u64, u64) {
+    let counted = |directory: Option<&Directory>, file, key| {
+        let text = directory.and_then(|directory| directory.read(file).ok());
+        text.and_then(|text| flat(&text, key)).unwrap_or(0)
+    };
+    if cgroup.v1.is_empty() {
+        let unified = cgroup.unified.as_ref();
+        let denied = |directory| counted(directory, "pids.events", "max");
+        return (
+            counted(unified, "memory.events", "oom_kill"),
+            denied(unified).max(denied(cgroup.leaf.as_ref())),
+        );
+    }
+    let memory = cgroup.v1_of(Controller::Memory);
+    let pids = cgroup.v1_of(Controller::Pids);
+    (
+        counted(memory, "memory.oom_control", "oom_kill"),
+        counted(pids, "pids.events", "max"),
+    )
+}
+
 fn v2(directory: &Directory, leaf: Option<&Directory>) -> Usage {
     let denied = |directory: &Directory| flat(&directory.read("pids.events").ok()?, "max");
     let cpu = directory.read("cpu.stat").unwrap_or_default();

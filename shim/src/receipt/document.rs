@@ -223,7 +223,23 @@ pub(crate) fn document(
     let mut receipt = serde_json::to_value(&receipt).unwrap_or_default();
     // A log gives it one.
     receipt["chain"] = Value::Null;
+    if let Some(plan) = plan {
+        for text in ["/warnings", "/missing", "/result/error"] {
+            if let Some(text) = receipt.pointer_mut(text) {
+                without_id(text, &plan.id);
+            }
+        }
+    }
     receipt
+}
+
+/// Says what went wrong as of any sandbox: two runs of the same thing have the same receipt.
+fn without_id(text: &mut Value, id: &str) {
+    match text {
+        Value::String(text) if text.contains(id) => *text = text.replace(id, "ID"),
+        Value::Array(texts) => texts.iter_mut().for_each(|text| without_id(text, id)),
+        _ => {}
+    }
 }
 
 impl<'a> Command<'a> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::fcntl::{Flock, FlockArg};
-use palisade_runtime::cgroup::Record;
+use palisade_runtime::cgroup::{Cgroup, Record};
 use palisade_runtime::{Exit, Plan};
 use serde::de::DeserializeOwned;
 
@@ -64,6 +64,16 @@ impl Entry {
             }
         }
         Ok(state)
+    }
+
+    /// How many processes of it the kernel has killed for want of memory, and how many forks its limit has refused; nothing where
+    /// no control group counts.
+    #[must_use]
+    pub fn struck(&self) -> (u64, u64) {
+        let state: Option<State> = self.read("state.json").ok().flatten();
+        let record = state.and_then(|state| state.cgroup?.parse().ok());
+        let cgroup = record.and_then(|record| Cgroup::open(&record).ok());
+        cgroup.map_or((0, 0), |cgroup| cgroup.struck())
     }
 
     /// Removes the cgroup that a killed monitor left, wherever that is. What is in use stays.
