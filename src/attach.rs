@@ -105,7 +105,9 @@ pub fn around(
 /// The exit code of one that has ended. One that removes itself is gone when this returns.
 fn ended(entry: &Entry, held: Hold) -> Result<u8, Failure> {
     let known = entry.look().map_err(|error| failure(&error))?;
-    if known.config.auto_remove {
+    // What is being started again is not waited for.
+    let over = !known.state.kept && !known.state.status.is_live();
+    if known.config.auto_remove && over {
         held.let_go();
     }
     Ok(known.exit_code())

@@ -88,7 +88,12 @@ pub fn stop(matches: &ArgMatches) -> Result<u8, Failure> {
     let mut asked: Vec<(&str, Option<Client>)> = Vec::new();
     let mut code = 0;
     for name in named(matches) {
-        match ask(&registry, name, &Request::Stop { signal, timeout }) {
+        let request = Request::Stop {
+            signal,
+            timeout,
+            keep: false,
+        };
+        match ask(&registry, name, &request) {
             Ok(client) => asked.push((name, client)),
             Err(error) => {
                 let failure = failure(&error);
@@ -125,7 +130,13 @@ pub fn restart(matches: &ArgMatches) -> Result<u8, Failure> {
     let (timeout, signal) = (patience(matches)?, signal(matches)?);
     each(&named(matches), |name| {
         let entry = registry.find(name).map_err(|error| failure(&error))?;
-        sandboxes::stop(&entry, signal, timeout).map_err(|error| failure(&error))?;
+        // What is removed at its end stays for this one, as with docker.
+        let end = Request::Stop {
+            signal,
+            timeout,
+            keep: true,
+        };
+        sandboxes::stop(&entry, end).map_err(|error| failure(&error))?;
         launch(&registry, &entry)?;
         if let Ok(config) = entry.config() {
             registry.events().record("restart", &config, &[]);

@@ -89,9 +89,9 @@ pub fn connect(entry: &Entry) -> Result<Option<Client>, Error> {
 }
 
 /// Asks a sandbox to end and waits until nothing of it is left. One that does not run has ended already.
-pub fn stop(entry: &Entry, signal: Option<i32>, timeout: Option<Duration>) -> Result<(), Error> {
+pub fn stop(entry: &Entry, request: Request) -> Result<(), Error> {
     if let Some(client) = connect(entry)? {
-        match client.send(Request::Stop { signal, timeout }) {
+        match client.send(request) {
             // It ended before it could be asked.
             Ok(()) | Err(Error::MonitorGone { .. }) => client.wait_for_end(),
             Err(error) => return Err(error),
@@ -118,7 +118,12 @@ pub fn remove(
             .with_code(EXIT_FAILED));
         }
         None => {
-            stop(entry, Some(SIGKILL), Some(Duration::ZERO)).map_err(|error| failure(&error))?;
+            let end = Request::Stop {
+                signal: Some(SIGKILL),
+                timeout: Some(Duration::ZERO),
+                keep: false,
+            };
+            stop(entry, end).map_err(|error| failure(&error))?;
             match entry.wait_for_lock() {
                 Ok(lock) => lock,
                 // It removed itself.

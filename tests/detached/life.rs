@@ -237,6 +237,29 @@ fn restart_begins_a_sandbox_anew() {
 }
 
 #[test]
+fn restart_keeps_what_is_to_be_removed_at_its_end() {
+    let boxes = Sandboxes::new();
+    let script = "while :; do echo up; sleep 0.02; done";
+    let id = boxes.detached(&["--rm", "--name", "web"], script);
+    let mut attached = boxes.command(&["attach", "web"]).spawn().unwrap();
+    let mut said = [0; 3];
+    attached
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut said)
+        .unwrap();
+    let before = boxes.process(&id, "monitor");
+    assert_eq!(boxes.says(&["restart", "-t", "1", "web"]), "web");
+    assert_eq!(boxes.states(), ["web running"]);
+    assert_ne!(before, boxes.process(&id, "monitor"));
+    // Whoever was attached has seen its end, and waits for no other.
+    assert_code(&end(attached), 143);
+    boxes.says(&["stop", "web"]);
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+}
+
+#[test]
 fn the_time_to_live_ends_and_removes_a_sandbox() {
     let boxes = Sandboxes::new();
     let id = boxes.detached(&["--ttl", "300ms"], "exec sleep 1000");

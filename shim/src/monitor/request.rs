@@ -14,6 +14,8 @@ pub enum Request {
         signal: Option<i32>,
         /// None for the sandbox's own.
         timeout: Option<Duration>,
+        /// Whether it stays although it was to be removed at its end: somebody starts it again.
+        keep: bool,
     },
     /// Send the command a signal; answered by [`Answer::Done`].
     Signal(i32),
@@ -62,11 +64,15 @@ impl Request {
             bytes
         };
         match self {
-            Self::Stop { signal, timeout } => {
+            Self::Stop {
+                signal,
+                timeout,
+                keep,
+            } => {
                 let time = timeout.map_or(NONE, |time| {
                     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
                 });
-                message(1, signal.unwrap_or(0), time)
+                message(if keep { 10 } else { 1 }, signal.unwrap_or(0), time)
             }
             Self::Signal(signal) => message(2, signal, NONE),
             Self::Wait => message(3, 0, NONE),
@@ -86,9 +92,10 @@ impl Request {
         let time = i64::from_le_bytes(rest.get(4..)?.try_into().ok()?);
         let signal = (1..=64).contains(&number).then_some(number);
         Some(match kind {
-            1 => Self::Stop {
+            1 | 10 => Self::Stop {
                 signal,
                 timeout: u64::try_from(time).ok().map(Duration::from_millis),
+                keep: *kind == 10,
             },
             2 => Self::Signal(signal?),
             3 => Self::Wait,
@@ -149,11 +156,15 @@ mod tests {
 
     #[test]
     fn every_request_arrives_as_it_was_sent_and_nothing_else_is_one() {
-        let stop = |signal, timeout| Request::Stop { signal, timeout };
+        let stop = |signal, timeout, keep| Request::Stop {
+            signal,
+            timeout,
+            keep,
+        };
         for request in [
-            stop(None, None),
-            stop(Some(2), Some(Duration::ZERO)),
-            stop(None, Some(Duration::from_millis(1500))),
+            stop(None, None, false),
+            stop(Some(2), Some(Duration::ZERO), true),
+            stop(None, Some(Duration::from_millis(1500)), false),
             Request::Signal(64),
             Request::Wait,
             Request::Input,
@@ -168,7 +179,7 @@ mod tests {
         let mut odd = Request::Signal(9).to_bytes();
         odd[1] = 65;
         assert_eq!(Request::from_bytes(&odd), None);
-        for odd in [&[][..], &[10; 13], &[1], &[3; 12], &[3; 14]] {
+        for odd in [&[][..], &[11; 13], &[1], &[3; 12], &[3; 14]] {
             assert_eq!(Request::from_bytes(odd), None, "{odd:?}");
         }
     }

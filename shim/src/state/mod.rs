@@ -239,7 +239,7 @@ impl Known {
     /// Whether it should have been removed at its end, and its monitor did not get to it.
     fn is_over(&self) -> bool {
         let ended = matches!(self.state.status, Status::Dead | Status::Exited);
-        ((self.config.auto_remove && ended)
+        ((self.config.auto_remove && !self.state.kept && ended)
             || (self.config.is_expired() && !self.state.status.is_live()))
             && !self.entry.is_watched().unwrap_or(true)
     }
