@@ -30,7 +30,23 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
         .with_code(1));
     }
     let leave = keys(matches)?;
-    around(&entry, !matches.get_flag("no-stdin"), &leave, || Ok(()))
+    let caller = Caller {
+        input: !matches.get_flag("no-stdin"),
+        leave: &leave,
+        signals: *matches.get_one::<bool>("sig-proxy").unwrap_or(&true),
+    };
+    around(&entry, &caller, || Ok(()))
+}
+
+/// What of the caller's is connected.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Whether standard input goes to the command, where that has one.
+    pub input: bool,
+    /// The keys that leave the command running.
+    pub leave: &'a [u8],
+    /// Whether signals go to the command (`--sig-proxy`).
+    pub signals: bool,
 }
 
 /// `--detach-keys`, else docker's.
@@ -58,8 +74,7 @@ fn monitor_of(entry: &Entry) -> Result<Option<Client>, Error> {
 /// Attaches to a sandbox that `start` brings up, so that nothing it writes is missed.
 pub fn around(
     entry: &Entry,
-    input: bool,
-    leave: &[u8],
+    caller: &Caller<'_>,
     start: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
     let directory = entry.directory.join("log");
@@ -88,17 +103,18 @@ pub fn around(
         crate::logs::copy(log, false)?;
         return ended(entry, held);
     };
-    let input = input && known.config.interactive;
     let attachment = Attachment {
         known: &known,
         client: &client,
         log,
-        input,
-        leave,
+        input: caller.input && known.config.interactive,
+        leave: caller.leave,
+        signals: caller.signals,
     };
     match attachment.run().map_err(|error| failure(&error))? {
         Left::Ended(_) => ended(entry, held),
         Left::Detached => Ok(0),
+        Left::Interrupted(signal) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
     }
 }
 

@@ -117,7 +117,12 @@ pub fn attach(
     let registry = Registry::new(&ready.data);
     let entry = known.entry.clone();
     let mut refused = false;
-    let result = attach::around(&entry, true, leave, || {
+    let caller = attach::Caller {
+        input: true,
+        leave,
+        signals: true,
+    };
+    let result = attach::around(&entry, &caller, || {
         monitor::start(&registry, known, lock, &ready.resolved.plan, options)
             .map_err(|error| failed(&error))?
             .map_err(|refusal| {

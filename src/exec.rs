@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use palisade_rootfs::Users;
@@ -209,7 +209,11 @@ fn understand(
     Ok(JoinCommand {
         args: arguments.command.clone(),
         env,
-        cwd: arguments.workdir.as_ref().map(PathBuf::from),
+        cwd: arguments
+            .workdir
+            .as_ref()
+            .map(|typed| crate::request::sandbox_path("--workdir", typed))
+            .transpose()?,
         user,
         terminal: arguments.tty.then(size),
         service: None,

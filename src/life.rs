@@ -25,7 +25,12 @@ pub fn start(matches: &ArgMatches) -> Result<u8, Failure> {
         let input = matches.get_flag("interactive");
         let passing = entry.config().is_ok_and(|config| config.auto_remove);
         let mut refused = false;
-        let result = attach::around(&entry, input, &leave, || {
+        let caller = attach::Caller {
+            input,
+            leave: &leave,
+            signals: *matches.get_one::<bool>("sig-proxy").unwrap_or(&true),
+        };
+        let result = attach::around(&entry, &caller, || {
             launch(&registry, &entry).inspect_err(|_| refused = true)
         });
         if refused && passing {
@@ -219,6 +224,13 @@ pub fn rename(matches: &ArgMatches) -> Result<u8, Failure> {
         .map_err(|error| failure(&error))?;
     registry
         .rename(&entry, &name)
-        .map_err(|error| failure(&error))?;
+        .map_err(|error| match &error {
+            Error::NameTaken { name, .. } => Failure::new(
+                error.to_string(),
+                format!("another name, or palisade rm -f {name} before"),
+            )
+            .with_code(1),
+            _ => failure(&error),
+        })?;
     Ok(0)
 }

@@ -81,18 +81,21 @@ fn row(known: &Known, whole: bool, now: SystemTime, measured: bool) -> Row {
     } else {
         known.entry.short()
     };
-    let command = config.args.join(" ");
-    let shown = if whole || command.chars().count() <= 20 {
-        command
-    } else {
-        command.chars().take(19).chain(['…']).collect()
+    let short = |text: String, most: usize| {
+        if whole || text.chars().count() <= most {
+            text
+        } else {
+            text.chars().take(most - 1).chain(['…']).collect()
+        }
     };
+    let command = short(command_line(&config.args), 20);
     let since = |time: SystemTime| now.duration_since(time).unwrap_or_default();
-    let mounts: Vec<&str> = config
+    let mounts: Vec<String> = config
         .mounts
         .iter()
         .map(|mount| mount.name.as_deref().unwrap_or(&mount.source))
         .filter(|source| !source.is_empty())
+        .map(|source| short(source.to_owned(), 15))
         .collect();
     let volumes = config.mounts.iter().filter(|mount| mount.kind == "volume");
     let volumes = volumes.count();
@@ -106,7 +109,7 @@ fn row(known: &Known, whole: bool, now: SystemTime, measured: bool) -> Row {
     Row::new([
         ("ID", text(id)),
         ("Image", text(&config.image.reference)),
-        ("Command", text(&format!("\"{shown}\""))),
+        ("Command", text(&quoted(&command))),
         ("RunningFor", text(&format::ago(since(config.created)))),
         ("CreatedAt", text(&format::created_at(config.created))),
         ("Status", text(&status(known, now))),
@@ -124,6 +127,37 @@ fn row(known: &Known, whole: bool, now: SystemTime, measured: bool) -> Row {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str())),
     )
+}
+
+/// A command line as docker shows it: arguments with blanks in them in single quotes.
+fn command_line(args: &[String]) -> String {
+    let mut words = args.iter();
+    let program = words.next().cloned().into_iter();
+    let words = words.map(|word| {
+        if word.contains(' ') {
+            format!("'{word}'")
+        } else {
+            word.clone()
+        }
+    });
+    program.chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// In double quotes, with those inside and control characters escaped as Go does it.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// docker's sentence about where a sandbox stands.
@@ -156,5 +190,24 @@ pub fn status(known: &Known, now: SystemTime) -> String {
         Status::Restarting => format!("Restarting {}", ended()),
         Status::Exited => format!("Exited {}", ended()),
         Status::Dead => "Dead".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_quoted_as_docker_quotes_it() {
+        let shown = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            quoted(&command_line(&words))
+        };
+        assert_eq!(shown(&["sleep", "infinity"]), r#""sleep infinity""#);
+        assert_eq!(
+            shown(&["sh", "-c", "echo \"a\"\n"]),
+            r#""sh -c 'echo \"a\"\n'""#
+        );
+        assert_eq!(shown(&[]), r#""""#);
     }
 }

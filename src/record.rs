@@ -46,6 +46,9 @@ pub fn config(
             digest: image
                 .and_then(|image| image.manifest_digest)
                 .map(|digest| digest.to_string()),
+            id: image
+                .and_then(|image| image.config_digest)
+                .map(|digest| digest.to_string()),
         },
         args: texts(process.and_then(|process| process.args().as_ref())),
         typed: typed(),

@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use clap::ArgMatches;
-use palisade_shim::state::{Known, Registry, Status};
+use palisade_rootfs::{Name, Reference};
+use palisade_shim::state::{Image, Known, Registry, Status};
 
 use crate::failure::Failure;
 use crate::format::{Filters, Key, Takes, parse_time};
@@ -128,13 +129,7 @@ impl Selection {
             && filters.is("health", health)
             && filters.is("network", &config.network)
             && filters.accepts("exited", |value| ended && value.parse() == Ok(code))
-            && filters.accepts("ancestor", |value| {
-                is_image(
-                    value,
-                    &config.image.reference,
-                    config.image.digest.as_deref(),
-                )
-            })
+            && filters.accepts("ancestor", |value| is_image(value, &config.image))
             && filters.accepts("volume", |value| {
                 config.mounts.iter().any(|mount| {
                     mount.name.as_deref() == Some(value)
@@ -145,20 +140,34 @@ impl Selection {
     }
 }
 
-/// Whether an image that was asked for as `reference` is the one that a filter names: as it was typed, without its tag, or
-/// by the beginning of its digest.
-fn is_image(value: &str, reference: &str, digest: Option<&str>) -> bool {
+/// Whether an image is the one that a filter names: as it was typed, without its tag, by any other writing of the same name, or
+/// by the beginning of its id or digest.
+fn is_image(value: &str, image: &Image) -> bool {
+    let reference = image.reference.as_str();
     let name = match reference.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => name,
         _ => reference,
     };
     let hexadecimal = value.strip_prefix("sha256:").unwrap_or(value);
+    let digests = [&image.id, &image.digest].into_iter().flatten();
     value == reference
         || value == name
-        || digest.is_some_and(|digest| {
+        || complete(value).is_some_and(|value| complete(reference) == Some(value))
+        || digests.into_iter().any(|digest| {
             let digest = digest.strip_prefix("sha256:").unwrap_or(digest);
             hexadecimal.len() >= 12 && digest.starts_with(hexadecimal)
         })
+}
+
+/// A name with its registry and tag; none where it is none.
+fn complete(text: &str) -> Option<Name> {
+    match Reference::parse(text) {
+        Ok(Reference::Registry(name)) => Some(Name {
+            typed: String::new(),
+            ..name
+        }),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -167,22 +176,28 @@ mod tests {
 
     #[test]
     fn an_image_is_named_with_and_without_its_tag_and_by_its_digest() {
-        let digest = Some("sha256:0123456789abcdef");
         for (value, reference, found) in [
             ("busybox", "busybox:latest", true),
             ("busybox:latest", "busybox:latest", true),
             ("busybox:1", "busybox:latest", false),
             ("localhost:5000/a", "localhost:5000/a", true),
             ("localhost", "localhost:5000/a", false),
-            ("0123456789ab", "x", true),
-            ("sha256:0123456789abcdef", "x", true),
-            ("0123", "x", false),
+            ("0123456789ab", "xy", true),
+            ("sha256:0123456789abcdef", "xy", true),
+            ("0123", "xy", false),
+            ("fedcba987654", "xy", true),
+            ("busybox:latest", "busybox", true),
+            ("docker.io/library/busybox", "busybox:latest", true),
+            ("busybox:1", "busybox", false),
+            ("oci:/a", "oci:/a", true),
+            ("oci:/a", "oci:/b", false),
         ] {
-            assert_eq!(
-                is_image(value, reference, digest),
-                found,
-                "{value} {reference}"
-            );
+            let image = Image {
+                reference: reference.into(),
+                digest: Some("sha256:0123456789abcdef".into()),
+                id: Some("sha256:fedcba9876543210".into()),
+            };
+            assert_eq!(is_image(value, &image), found, "{value} {reference}");
         }
     }
 }

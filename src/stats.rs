@@ -59,7 +59,8 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
             .map(|one| {
                 let sample = Sample::of(one);
                 let earlier = before.get(&one.config.id);
-                let row = row(one, sample.as_ref(), earlier, matches.get_flag("no-trunc"));
+                let whole = matches.get_flag("no-trunc");
+                let row = row(one, sample.as_ref(), earlier, whole, typed(&names, one));
                 now.extend(sample.map(|sample| (one.config.id.clone(), sample)));
                 row
             })
@@ -150,7 +151,25 @@ fn tell(known: &[Known], now: &HashMap<String, Sample>) {
     let _ = stderr().write_all(text.as_bytes());
 }
 
-fn row(known: &Known, sample: Option<&Sample>, before: Option<&Sample>, whole: bool) -> Row {
+/// The word that a sandbox was asked for by, which docker shows as its container.
+fn typed<'a>(names: &[&'a str], known: &Known) -> Option<&'a str> {
+    let names = names.iter().copied();
+    names
+        .clone()
+        .find(|name| *name == known.config.name)
+        .or_else(|| {
+            let mut names = names;
+            names.find(|name| known.config.id.starts_with(name))
+        })
+}
+
+fn row(
+    known: &Known,
+    sample: Option<&Sample>,
+    before: Option<&Sample>,
+    whole: bool,
+    typed: Option<&str>,
+) -> Row {
     let id = if whole {
         &known.config.id
     } else {
@@ -186,7 +205,7 @@ fn row(known: &Known, sample: Option<&Sample>, before: Option<&Sample>, whole: b
     Row::new([
         ("BlockIO", text(&pair(io, size))),
         ("CPUPerc", text(&percent(processors))),
-        ("Container", text(id)),
+        ("Container", text(typed.unwrap_or(id))),
         ("ID", text(id)),
         ("MemPerc", text(&percent(share))),
         ("MemUsage", text(&pair(memory.zip(limit), binary_size))),

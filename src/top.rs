@@ -1,19 +1,24 @@
 //! `palisade top`: the processes of a running sandbox, as the host sees them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::ArgMatches;
 use nix::unistd::{SysconfVar, sysconf};
 use palisade_shim::state::Status;
 
-use crate::failure::{Failure, printable};
+use crate::failure::{Failure, printable, reason};
 use crate::sandboxes::{failure, registry};
 use crate::verb::print;
 
-/// Prints a line for each process, PID 1 first.
+/// Where ps(1) is looked for: never by the caller's PATH.
+const PS: [&str; 2] = ["/usr/bin/ps", "/bin/ps"];
+
+/// Prints a line for each process, PID 1 first; with options of ps(1), what that prints of them.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     let name = matches
         .get_one::<String>("SANDBOX")
@@ -30,6 +35,18 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
         )
         .with_code(1));
     };
+    let typed: Vec<&str> = matches
+        .get_many::<String>("OPTION")
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    if !typed.is_empty() {
+        let pids = below(first, &all()).into_iter().map(|process| process.pid);
+        let pids: BTreeSet<i32> = pids.collect();
+        let output = asked(&typed, &pids)?;
+        return print(&chosen(&output, &pids)?).map(|()| 0);
+    }
     let mut text = String::from("UID        PID    PPID   PIDS  RSS      TIME     CMD\n");
     for process in below(first, &all()) {
         let command = printable(&process.command);
@@ -46,6 +63,71 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
         );
     }
     print(&text).map(|()| 0)
+}
+
+/// What this machine's ps(1) prints with the options that were typed: of these processes, where the options leave that open.
+fn asked(typed: &[&str], pids: &BTreeSet<i32>) -> Result<String, Failure> {
+    let program = PS.iter().find(|path| Path::new(path).exists());
+    let Some(program) = program else {
+        return Err(Failure::new(
+            "palisade top with options shows what ps prints, and this machine has none in /usr/bin or /bin",
+            "the package procps, or palisade top without options",
+        )
+        .with_code(1));
+    };
+    let failed = |what: String| {
+        Failure::new(
+            format!("ps {}: {what}", typed.join(" ")),
+            "options as ps(1) has them, with a column PID: -o pid,comm, aux or -ef",
+        )
+        .with_code(1)
+    };
+    let run = |more: Option<String>| {
+        Command::new(program)
+            .args(typed)
+            .args(more)
+            .env_clear()
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| failed(reason(&error)))
+    };
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    let mut output = run(Some(format!("-q{}", pids.join(","))))?;
+    if !output.status.success() {
+        // Options that choose processes themselves, as aux, cannot stand beside it.
+        output = run(None)?;
+    }
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = said.lines().find(|line| !line.trim().is_empty());
+        return Err(failed(line.unwrap_or("it failed").trim().to_owned()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The heading of a listing, and its lines of these processes.
+fn chosen(listing: &str, pids: &BTreeSet<i32>) -> Result<String, Failure> {
+    let mut lines = listing.lines();
+    let heading = lines.next().unwrap_or_default();
+    let column = heading
+        .split_ascii_whitespace()
+        .position(|word| word == "PID")
+        .ok_or_else(|| {
+            Failure::new(
+                "ps with these options prints no column PID, by which processes are found",
+                "-o with pid among the columns, as -o pid,comm",
+            )
+            .with_code(1)
+        })?;
+    let mut text = format!("{heading}\n");
+    for line in lines {
+        let pid = line.split_ascii_whitespace().nth(column);
+        if pid.is_some_and(|pid| pid.parse().is_ok_and(|pid| pids.contains(&pid))) {
+            text.push_str(&printable(line));
+            text.push('\n');
+        }
+    }
+    Ok(text)
 }
 
 /// A process of this machine.
@@ -167,6 +249,17 @@ mod tests {
         ];
         let pids: Vec<i32> = below(5, &all).iter().map(|process| process.pid).collect();
         assert_eq!(pids, [5, 6, 7]);
+    }
+
+    #[test]
+    fn lines_are_chosen_by_the_column_of_process_ids() {
+        let listing = "USER   PID COMMAND\nroot     5 a 6\nroot     6 b\nroot     7 5\n";
+        let chosen = |listing| chosen(listing, &BTreeSet::from([5, 7]));
+        assert_eq!(
+            chosen(listing).expect("a column"),
+            "USER   PID COMMAND\nroot     5 a 6\nroot     7 5\n"
+        );
+        assert!(chosen("USER COMMAND\nroot 5\n").is_err());
     }
 
     #[test]

@@ -124,6 +124,8 @@ fn asked(matches: &ArgMatches, resources: &LinuxResources) -> Result<Limits, Fai
         memory,
         memory_swap: swap,
         cpus: typed("cpus"),
+        cpu_period: typed("cpu-period"),
+        cpu_quota: typed("cpu-quota"),
         cpu_shares: typed("cpu-shares"),
         cpuset_cpus: typed("cpuset-cpus"),
         pids: typed("pids-limit"),
@@ -135,7 +137,27 @@ fn asked(matches: &ArgMatches, resources: &LinuxResources) -> Result<Limits, Fai
     {
         limits.swap = kept_swap(memory, resources)?;
     }
+    limits.cpus = limits.cpus.or(shared(&limits, resources)?);
     Ok(limits)
+}
+
+/// Processors' worth of time by `--cpu-quota` and `--cpu-period`; what was not typed is what the sandbox has, else the kernel's.
+fn shared(asked: &Limits, resources: &LinuxResources) -> Result<Option<f64>, Failure> {
+    if asked.cpu_quota.is_none() && asked.cpu_period.is_none() {
+        return Ok(None);
+    }
+    let cpu = resources.cpu().as_ref();
+    let quota = asked.cpu_quota.or(cpu.and_then(LinuxCpu::quota));
+    let period = asked.cpu_period.or(cpu.and_then(LinuxCpu::period));
+    let Some(quota) = quota.filter(|quota| *quota > 0) else {
+        return Err(Failure::new(
+            "--cpu-period alone limits nothing",
+            "--cpu-quota with it, or --cpus",
+        )
+        .with_code(1));
+    };
+    #[allow(clippy::cast_precision_loss)] // Microseconds of a quota are far below 2^52.
+    Ok(Some(quota as f64 / period.unwrap_or(PERIOD).max(1) as f64))
 }
 
 /// What becomes of swap when only memory changes: docker's default, twice the memory, and no swap at all stay what they are.
@@ -319,6 +341,30 @@ mod tests {
         assert!(kept_swap(500, &held(100, Some(300))).is_err());
         let none = kept_swap(500, &LinuxResources::default()).expect("a total");
         assert_eq!(none, Some(Swap::Total(1000)));
+    }
+
+    #[test]
+    fn a_quota_and_its_period_are_processors_and_what_is_not_typed_stays() {
+        let typed = |quota, period| Limits {
+            cpu_quota: quota,
+            cpu_period: period,
+            ..Limits::default()
+        };
+        let none = LinuxResources::default();
+        let mut cpu = LinuxCpu::default();
+        cpu.set_quota(Some(30_000)).set_period(Some(20_000));
+        let mut some = LinuxResources::default();
+        some.set_cpu(Some(cpu));
+        for (asked, held, expected) in [
+            (typed(None, None), &some, None),
+            (typed(Some(50_000), None), &none, Some(0.5)),
+            (typed(Some(50_000), Some(20_000)), &none, Some(2.5)),
+            (typed(Some(50_000), None), &some, Some(2.5)),
+            (typed(None, Some(60_000)), &some, Some(0.5)),
+        ] {
+            assert_eq!(shared(&asked, held).expect("a share"), expected);
+        }
+        assert!(shared(&typed(None, Some(60_000)), &none).is_err());
     }
 
     #[test]

@@ -126,14 +126,24 @@ fn matched(
         }
         Err(error) => {
             let text = error.to_string();
-            let message = text
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .trim_start_matches("error: ");
-            Err(Failure::new(message, format!("{shown} --help")))
+            Err(Failure::new(sentence(&text), format!("{shown} --help")))
         }
     }
+}
+
+/// What clap says is wrong, in one line: what it lists below comes after the colon.
+fn sentence(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let first = first.trim_start_matches("error: ");
+    if !first.ends_with(':') {
+        return first.to_owned();
+    }
+    let listed: Vec<&str> = lines
+        .take_while(|line| !line.trim().is_empty())
+        .map(str::trim)
+        .collect();
+    format!("{first} {}", listed.join(", "))
 }
 
 /// Writes to standard output; a reader that went away is no failure.
@@ -147,5 +157,23 @@ pub fn print(text: &str) -> Result<(), Failure> {
             "",
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_in_the_same_line() {
+        let text = "error: the following required arguments were not provided:\n  <SANDBOX>\n  <NAME>\n\nUsage: x\n";
+        assert_eq!(
+            sentence(text),
+            "the following required arguments were not provided: <SANDBOX>, <NAME>"
+        );
+        assert_eq!(
+            sentence("error: unexpected x\n\n  tip: y\n"),
+            "unexpected x"
+        );
     }
 }

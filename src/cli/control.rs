@@ -84,12 +84,18 @@ pub fn update() -> Command {
         "Limit on memory and swap together; -1 for unlimited swap",
     ))
     .arg(limit("cpus", "NUMBER", "Processors' worth of time (1.5)"))
+    .arg(limit("cpu-period", "MICROSECONDS", "Period of --cpu-quota"))
+    .arg(limit(
+        "cpu-quota",
+        "MICROSECONDS",
+        "Time in each period, another word for --cpus",
+    ))
     .arg(limit(
         "cpuset-cpus",
         "LIST",
         "Processors that may be used (0-3, 0,1)",
     ))
-    .arg(limit("cpu-shares", "WEIGHT", "Weight against 1024"))
+    .arg(limit("cpu-shares", "WEIGHT", "Weight against 1024").short('c'))
     .arg(limit(
         "pids-limit",
         "NUMBER",

@@ -88,6 +88,22 @@ fn detach_keys() -> Arg {
         .help("Keys that leave it running when they are typed on its terminal [default: ctrl-p,ctrl-q]")
 }
 
+/// docker's switch, on by default.
+fn sig_proxy() -> Arg {
+    Arg::new("sig-proxy")
+        .long("sig-proxy")
+        .value_name("true|false")
+        .value_parser(clap::value_parser!(bool))
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_value("true")
+        .default_missing_value("true")
+        .hide_default_value(true)
+        .help(
+            "Whether signals go to the command; with =false they leave it running [default: true]",
+        )
+}
+
 /// `palisade start`.
 pub fn start() -> Command {
     verb("start", "Start sandboxes that were made or have ended")
@@ -98,6 +114,7 @@ pub fn start() -> Command {
         ))
         .arg(switch("interactive", 'i', "Connect standard input too"))
         .arg(detach_keys())
+        .arg(sig_proxy())
         .arg(sandboxes())
 }
 
@@ -185,6 +202,12 @@ pub fn logs() -> Command {
             "Nothing older: a date (RFC 3339), seconds since 1970, or a time ago (10m)",
         ))
         .arg(value("until", "TIME", "Nothing newer"))
+        .arg(
+            Arg::new("details")
+                .long("details")
+                .action(ArgAction::SetTrue)
+                .help("Accepted for docker's sake: logs have no further attributes"),
+        )
         .arg(sandbox())
 }
 
@@ -198,6 +221,7 @@ pub fn attach() -> Command {
                 .help("Do not connect standard input"),
         )
         .arg(detach_keys())
+        .arg(sig_proxy())
         .arg(sandbox())
 }
 
@@ -246,6 +270,13 @@ pub fn top() -> Command {
         "List the processes of a running sandbox, with their ids here and inside",
     )
     .arg(sandbox())
+    .arg(
+        Arg::new("OPTION")
+            .num_args(0..)
+            .allow_hyphen_values(true)
+            .trailing_var_arg(true)
+            .help("Options of this machine's ps(1), as -o pid,comm or aux, whose columns are shown instead"),
+    )
 }
 
 /// `palisade ps`.

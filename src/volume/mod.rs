@@ -28,6 +28,9 @@ const LISTING: Listing = Listing {
         ("Mountpoint", "MOUNTPOINT"),
         ("Scope", "SCOPE"),
         ("Size", "SIZE"),
+        ("Availability", "AVAILABILITY"),
+        ("Group", "GROUP"),
+        ("Status", "STATUS"),
     ],
     table: "{{.Driver}}\t{{.Name}}",
     quiet: "{{.Name}}",
@@ -101,6 +104,14 @@ pub fn command() -> Command {
                         .short('d')
                         .value_parser(["local"])
                         .help("Accepted for docker's sake: volumes are directories here"),
+                )
+                .arg(
+                    Arg::new("opt")
+                        .long("opt")
+                        .short('o')
+                        .action(ArgAction::Append)
+                        .value_name("NAME=VALUE")
+                        .help("Refused: options of docker's volume driver"),
                 )
                 .arg(Arg::new("VOLUME").help("Its name [default: 64 hexadecimal digits]")),
         )
@@ -183,6 +194,14 @@ fn failed(error: &palisade_rootfs::Error) -> Failure {
 
 impl Place {
     fn create(&self, matches: &ArgMatches) -> Result<u8, Failure> {
+        if let Some(option) = words(matches, "opt").first() {
+            return Err(Failure::new(
+                format!(
+                    "--opt {option}: a volume here is a directory, and mounts nothing of its own"
+                ),
+                "--tmpfs DST or --mount type=bind,src=DIR,dst=DST at palisade run, for memory or another file system",
+            ));
+        }
         let mut labels = BTreeMap::new();
         for label in words(matches, "label") {
             let (name, value) = label.split_once('=').unwrap_or((&label, ""));
@@ -233,6 +252,9 @@ impl Place {
                     ("Mountpoint", volume.mountpoint.to_string_lossy().into()),
                     ("Scope", "local".into()),
                     ("Size", "N/A".into()),
+                    ("Availability", "N/A".into()),
+                    ("Group", "N/A".into()),
+                    ("Status", "N/A".into()),
                 ])
                 .with_labels(
                     volume

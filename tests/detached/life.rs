@@ -153,6 +153,33 @@ fn attach_passes_input_on_and_its_end_too() {
 }
 
 #[test]
+fn without_the_signal_proxy_a_signal_ends_the_attachment_alone() {
+    use nix::sys::signal::{Signal, kill};
+    let boxes = Sandboxes::new();
+    boxes.detached(
+        &["--name", "web"],
+        "trap 'echo asked; exit 7' TERM; while :; do echo up; sleep 0.02; done",
+    );
+    for (option, code, state) in [
+        ("--sig-proxy=false", 143, "running"),
+        ("--sig-proxy", 7, "exited"),
+    ] {
+        let arguments = ["attach", option, "web"];
+        let mut attached = boxes.command(&arguments).spawn().unwrap();
+        let mut said = [0; 3];
+        attached
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut said)
+            .unwrap();
+        kill(crate::rig::pid(&attached), Signal::SIGTERM).unwrap();
+        assert_code(&end(attached), code);
+        assert_eq!(boxes.states(), [format!("web {state}")], "{option}");
+    }
+}
+
+#[test]
 fn a_signal_reaches_the_command_and_nothing_else_happens_to_the_sandbox() {
     let boxes = Sandboxes::new();
     boxes.detached(

@@ -224,6 +224,21 @@ fn top_shows_the_sandboxs_processes_and_nobody_elses() {
     );
     // PID 1, its command with a sleep, the keeper, the command.
     assert!((5..=6).contains(&lines.len()), "{shown}");
+    for options in [&["-o", "pid,args"][..], &["aux"], &["-ef"]] {
+        let asked = boxes.says(&[&["top", "box"], options].concat());
+        let mut listed = asked.lines();
+        let heading = listed.next().unwrap();
+        assert!(heading.contains("PID"), "{options:?}: {asked}");
+        let ours = listed.clone().filter(|line| line.ends_with("sleep 1234"));
+        assert_eq!(ours.count(), 1, "{options:?}: {asked}");
+        // Whether the shell of the sandbox sleeps already or not.
+        assert!((4..=5).contains(&listed.count()), "{options:?}: {asked}");
+    }
+    for (options, word) in [(&["-eo", "comm"][..], "PID"), (&["--none-such"], "ps")] {
+        let output = boxes.palisade(&[&["top", "box"], options].concat());
+        assert_code(&output, 1);
+        assert!(text(&output.stderr).contains(word), "{}", describe(&output));
+    }
     kill(pid(&child), Signal::SIGTERM).unwrap();
     child.wait().unwrap();
 }

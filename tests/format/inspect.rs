@@ -27,6 +27,12 @@ fn a_sandbox_answers_as_a_container_does() {
             &workspace,
             "-v",
             "cache:/cache",
+            "--cap-add",
+            "CHOWN",
+            "--ulimit",
+            "nofile=100:200",
+            "--shm-size",
+            "2m",
             "--restart",
             "on-failure:2",
             "--health-cmd",
@@ -80,6 +86,26 @@ fn a_sandbox_answers_as_a_container_does() {
             "checked",
         ),
         ("{{len .NetworkSettings.Ports}} {{.RestartCount}}", "0 0"),
+        (
+            "{{.HostConfig.CapAdd}} {{.HostConfig.CapDrop}} {{.HostConfig.ShmSize}}",
+            "[CAP_CHOWN] [ALL] 2097152",
+        ),
+        (
+            "{{range .HostConfig.Ulimits}}{{.Name}}={{.Soft}}:{{.Hard}} {{end}}",
+            "*nofile=100:200 ",
+        ),
+        (
+            "{{.HostConfig.Init}} {{.HostConfig.IpcMode}} {{.HostConfig.PidMode}}{{.HostConfig.UsernsMode}} {{.HostConfig.ExtraHosts}}",
+            "true private  []",
+        ),
+        (
+            "{{range .HostConfig.Mounts}}{{.Type}}:{{.Source}} {{end}}",
+            "*volume:cache ",
+        ),
+        (
+            "{{.Config.Domainname}}{{.GraphDriver.Name}} {{.NetworkSettings.Gateway}}",
+            "overlay ",
+        ),
     ] {
         let said = ask(format);
         match expected.strip_prefix('*') {
@@ -93,6 +119,7 @@ fn a_sandbox_answers_as_a_container_does() {
         serde_json::from_str(&all.prints(&["inspect", "-s", "agent", "cache"])).unwrap();
     assert_eq!(both[0]["Id"], id.as_str());
     assert_eq!(both[0]["SizeRw"], 0);
+    assert!(both[0]["SizeRootFs"].as_u64() > Some(0), "{}", both[0]);
     assert_eq!(both[1]["Name"], "cache");
     all.prints(&["stop", "-t", "0", "agent"]);
     assert_eq!(

@@ -27,6 +27,26 @@ fn three() -> (Sandboxes, String) {
 }
 
 #[test]
+fn command_lines_and_mounts_are_shown_as_docker_shows_them() {
+    let all = Sandboxes::new();
+    let volume = "a-volume-with-a-long-name:/data";
+    all.start(
+        &["--name", "agent", "-v", volume],
+        "echo \"a b\"; sleep 600",
+    );
+    let row = ["ps", "--format", "{{.Command}} {{.Mounts}}"];
+    assert_eq!(
+        all.prints(&row),
+        "\"sh -c 'echo \\\"a b\\\"; …\" a-volume-with-…\n"
+    );
+    let whole = ["ps", "--no-trunc", "--format", "{{.Command}} {{.Mounts}}"];
+    assert_eq!(
+        all.prints(&whole),
+        "\"sh -c 'echo \\\"a b\\\"; sleep 600'\" a-volume-with-a-long-name\n"
+    );
+}
+
+#[test]
 fn sandboxes_are_found_by_docker_s_filters() {
     let (all, id) = three();
     let image = format!("ancestor=dir:{}", all.rig.path("image").display());

@@ -26,6 +26,31 @@ fn the_last_name_takes_the_image_with_it() {
 }
 
 #[test]
+fn a_sandbox_names_its_image_by_the_id_that_images_lists() {
+    let shelf = Shelf::with("app", &says("x"));
+    let id = shelf.id("app");
+    let made = shelf.ok(&["create", "--name", "box", "app", "true"]);
+    assert_eq!(
+        shelf.ok(&["inspect", "-f", "{{.Image}}", "box"]),
+        format!("{id}\n")
+    );
+    let short = shelf.ok(&["images", "-q", "app"]);
+    for name in [
+        "app",
+        "app:latest",
+        "docker.io/library/app",
+        short.trim(),
+        &id,
+    ] {
+        let filter = format!("ancestor={name}");
+        let found = shelf.ok(&["ps", "-aq", "--no-trunc", "-f", &filter]);
+        assert_eq!(found, made, "{name}");
+    }
+    assert_eq!(shelf.ok(&["ps", "-aq", "-f", "ancestor=app:1"]), "");
+    shelf.ok(&["rm", "box"]);
+}
+
+#[test]
 fn what_another_image_has_too_stays() {
     let shelf = Shelf::new();
     shelf.add("one", &says("1"));

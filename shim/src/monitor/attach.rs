@@ -28,6 +28,8 @@ pub enum Left {
     Ended(Option<u8>),
     /// The caller went away; the command goes on.
     Detached,
+    /// A signal of this number ended the caller's interest; the command goes on.
+    Interrupted(i32),
 }
 
 /// What to be attached to.
@@ -43,6 +45,8 @@ pub struct Attachment<'a> {
     pub input: bool,
     /// The keys that leave it running, typed one after the other on a terminal.
     pub leave: &'a [u8],
+    /// Whether the caller's signals go to the command; else they end being attached, and the command goes on.
+    pub signals: bool,
 }
 
 impl Attachment<'_> {
@@ -120,7 +124,9 @@ impl Attachment<'_> {
             if signalled && let Some(signal) = signals.next()? {
                 match (&input, signal) {
                     (Some(input), libc::SIGWINCH) if terminal => resize(input),
+                    (_, libc::SIGWINCH | libc::SIGTSTP | libc::SIGCONT) if !self.signals => {}
                     (_, libc::SIGWINCH | libc::SIGTSTP) => {}
+                    _ if !self.signals => return Ok(Left::Interrupted(signal)),
                     _ => self.client.ask_quietly(Request::Signal(signal)),
                 }
             }

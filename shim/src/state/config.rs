@@ -89,6 +89,8 @@ pub struct Image {
     pub reference: String,
     /// The manifest's digest, `sha256:…`, where the image has one.
     pub digest: Option<String>,
+    /// The configuration's digest, which is docker's image id, where the image has one.
+    pub id: Option<String>,
 }
 
 /// One mount that was asked for.

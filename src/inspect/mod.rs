@@ -1,13 +1,15 @@
 //! `palisade inspect`: a sandbox as docker shows a container.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::ArgMatches;
 use nix::sys::signal::Signal;
 use palisade_rootfs::Platform;
 use palisade_rootfs::volumes::{self, Volumes};
+use palisade_runtime::{Plan, Root};
 use palisade_shim::state::{
-    Check, Config, Healthiness, Known, Mount, Registry, Restart, State, Status, Verdict,
+    Check, Config, Healthiness, Known, Mount, Registry, State, Status, Verdict,
 };
 use palisade_shim::{Error, log};
 use serde_json::{Map, Value, json};
@@ -18,6 +20,10 @@ use crate::format::{inspected, rfc3339};
 use crate::sandboxes::{complain, failure, registry};
 use crate::verb::print;
 use crate::{image, volume};
+
+mod host_config;
+
+use host_config::host_config;
 
 /// What docker gives for a time that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -53,11 +59,17 @@ fn one(registry: &Registry, name: &str, kind: Option<&str>, sized: bool) -> Resu
             Ok(entry) => {
                 let known = entry.look().map_err(|error| failure(&error))?;
                 let checks = entry.checks().map_err(|error| failure(&error))?;
-                let mut value = sandbox(&known, &checks);
+                // Removed meanwhile, or written by another palisade: the rest is known all the same.
+                let plan = entry.plan().ok();
+                let mut value = sandbox(&known, &checks, plan.as_ref());
                 if sized {
                     let upper = entry.directory.join("upper");
                     // Where there is none, the layer is in memory.
-                    value["SizeRw"] = volumes::usage(&upper).unwrap_or(0).into();
+                    let written = volumes::usage(&upper).unwrap_or(0);
+                    value["SizeRw"] = written.into();
+                    let lower = plan.iter().flat_map(lower);
+                    let image: u64 = lower.filter_map(|layer| volumes::usage(layer).ok()).sum();
+                    value["SizeRootFs"] = (image + written).into();
                 }
                 return Ok(value);
             }
@@ -94,8 +106,16 @@ fn one(registry: &Registry, name: &str, kind: Option<&str>, sized: bool) -> Resu
     .with_code(1))
 }
 
-/// A sandbox in docker's form.
-pub fn sandbox(known: &Known, checks: &[Check]) -> Value {
+/// The image's unpacked layers.
+fn lower(plan: &Plan) -> &[PathBuf] {
+    match &plan.root {
+        Root::Overlay { lower, .. } => lower,
+        _ => &[],
+    }
+}
+
+/// A sandbox in docker's form; what only its plan knows is empty without one.
+pub fn sandbox(known: &Known, checks: &[Check], plan: Option<&Plan>) -> Value {
     let config = &known.config;
     let (path, args) = config
         .args
@@ -107,7 +127,7 @@ pub fn sandbox(known: &Known, checks: &[Check]) -> Value {
         "Path": path,
         "Args": args,
         "State": state(known, checks),
-        "Image": config.image.digest.clone().unwrap_or_default(),
+        "Image": config.image.id.clone().or_else(|| config.image.digest.clone()).unwrap_or_default(),
         "LogPath": if config.foreground || !config.log.keep {
             String::new()
         } else {
@@ -116,12 +136,25 @@ pub fn sandbox(known: &Known, checks: &[Check]) -> Value {
         "Name": format!("/{}", config.name),
         "RestartCount": known.state.restarts,
         "Driver": "overlay",
+        "GraphDriver": { "Name": "overlay", "Data": null },
         "Platform": "linux",
-        "HostConfig": host_config(config),
+        "AppArmorProfile": "",
+        "ProcessLabel": "",
+        "MountLabel": "",
+        "ResolvConfPath": "",
+        "HostnamePath": "",
+        "HostsPath": "",
+        "ExecIDs": null,
+        "HostConfig": host_config(config, plan),
         "Mounts": config.mounts.iter().map(mount).collect::<Vec<_>>(),
-        "Config": own_config(config),
+        "Config": own_config(config, plan),
         "NetworkSettings": {
+            "Gateway": "",
             "IPAddress": "",
+            "IPPrefixLen": 0,
+            "MacAddress": "",
+            "SandboxID": "",
+            "SandboxKey": "",
             "Networks": { config.network.clone(): { "IPAddress": "", "Gateway": "" } },
             "Ports": {},
         },
@@ -192,7 +225,7 @@ fn mount(mount: &Mount) -> Value {
     value
 }
 
-fn own_config(config: &Config) -> Value {
+fn own_config(config: &Config, plan: Option<&Plan>) -> Value {
     let (entrypoint, command) = config
         .args
         .split_at(config.entrypoint.min(config.args.len()));
@@ -221,6 +254,7 @@ fn own_config(config: &Config) -> Value {
         .collect();
     json!({
         "Hostname": config.hostname,
+        "Domainname": plan.and_then(|plan| plan.spec.domainname().as_deref()).unwrap_or_default(),
         "User": config.user,
         "AttachStdin": config.foreground && config.interactive,
         "AttachStdout": config.foreground,
@@ -228,6 +262,8 @@ fn own_config(config: &Config) -> Value {
         "ExposedPorts": ports,
         "Tty": config.tty,
         "OpenStdin": config.interactive,
+        "StdinOnce": config.foreground && config.interactive,
+        "OnBuild": null,
         "Env": config.env,
         "Cmd": command,
         "Entrypoint": entrypoint,
@@ -239,63 +275,4 @@ fn own_config(config: &Config) -> Value {
         "StopTimeout": config.stop_timeout.as_secs(),
         "Healthcheck": health,
     })
-}
-
-fn host_config(config: &Config) -> Value {
-    let (policy, most) = match config.restart {
-        Restart::No => ("no", 0),
-        Restart::OnFailure(most) => ("on-failure", most),
-        Restart::Always => ("always", 0),
-        Restart::UnlessStopped => ("unless-stopped", 0),
-    };
-    let binds = config.mounts.iter().filter_map(|mount| {
-        let source = match mount.kind.as_str() {
-            "bind" => mount.source.as_str(),
-            "volume" if !mount.anonymous => mount.name.as_deref()?,
-            _ => return None,
-        };
-        let mode = if mount.writable { "" } else { ":ro" };
-        Some(format!("{source}:{}{mode}", mount.destination))
-    });
-    let tmpfs: Map<String, Value> = config
-        .mounts
-        .iter()
-        .filter(|mount| mount.kind == "tmpfs")
-        .map(|mount| (mount.destination.clone(), "".into()))
-        .collect();
-    json!({
-        "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": config.network,
-        "PortBindings": {},
-        "RestartPolicy": { "Name": policy, "MaximumRetryCount": most },
-        "AutoRemove": config.auto_remove,
-        "Memory": config.limits.memory,
-        "MemorySwap": config.limits.memory_swap,
-        "NanoCpus": config.limits.nano_cpus,
-        "PidsLimit": config.limits.pids,
-        "CpuShares": config.limits.cpu_shares,
-        "CpusetCpus": config.limits.cpuset,
-        "ReadonlyRootfs": config.read_only,
-        "Privileged": false,
-        "SecurityOpt": ["no-new-privileges"],
-        "Tmpfs": tmpfs,
-        "LogConfig": {
-            "Type": if config.log.keep { "local" } else { "none" },
-            "Config": log_options(config),
-        },
-    })
-}
-
-/// docker's options of a log, as far as there are such.
-fn log_options(config: &Config) -> Value {
-    let log = &config.log;
-    let mut options = json!({
-        "max-size": log.max_size.to_string(),
-        "max-file": log.max_file.to_string(),
-    });
-    if let Some(buffer) = log.buffer {
-        options["mode"] = "non-blocking".into();
-        options["max-buffer-size"] = buffer.to_string().into();
-    }
-    options
 }
