@@ -27,12 +27,6 @@ fn a_sandbox_answers_as_a_container_does() {
             &workspace,
             "-v",
             "cache:/cache",
-            "--cap-add",
-            "CHOWN",
-            "--ulimit",
-            "nofile=100:200",
-            "--shm-size",
-            "2m",
             "--restart",
             "on-failure:2",
             "--health-cmd",
@@ -86,6 +80,45 @@ fn a_sandbox_answers_as_a_container_does() {
             "checked",
         ),
         ("{{len .NetworkSettings.Ports}} {{.RestartCount}}", "0 0"),
+    ] {
+        let said = ask(format);
+        match expected.strip_prefix('*') {
+            Some(part) => assert!(said.contains(part), "{format}: {said}"),
+            None => assert_eq!(said, format!("{expected}\n"), "{format}"),
+        }
+    }
+    let pid: u32 = ask("{{.State.Pid}}").trim().parse().unwrap();
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+    let both: Value =
+        serde_json::from_str(&all.prints(&["inspect", "-s", "agent", "cache"])).unwrap();
+    assert_eq!(both[0]["Id"], id.as_str());
+    assert_eq!(both[0]["SizeRw"], 0);
+    assert!(both[0]["SizeRootFs"].as_u64() > Some(0), "{}", both[0]);
+    assert_eq!(both[1]["Name"], "cache");
+    all.prints(&["stop", "-t", "0", "agent"]);
+    assert_eq!(
+        ask("{{.State.Running}} {{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}"),
+        "false exited 137 0\n"
+    );
+}
+
+#[test]
+fn what_docker_has_in_its_host_configuration_is_answered() {
+    let all = Sandboxes::new();
+    let options = [
+        "--name",
+        "agent",
+        "-v",
+        "cache:/cache",
+        "--cap-add",
+        "CHOWN",
+        "--ulimit",
+        "nofile=100:200",
+        "--shm-size",
+        "2m",
+    ];
+    all.start(&options, "exit 0");
+    for (format, expected) in [
         (
             "{{.HostConfig.CapAdd}} {{.HostConfig.CapDrop}} {{.HostConfig.ShmSize}}",
             "[CAP_CHOWN] [ALL] 2097152",
@@ -107,25 +140,12 @@ fn a_sandbox_answers_as_a_container_does() {
             "overlay ",
         ),
     ] {
-        let said = ask(format);
+        let said = all.prints(&["inspect", "-f", format, "agent"]);
         match expected.strip_prefix('*') {
             Some(part) => assert!(said.contains(part), "{format}: {said}"),
             None => assert_eq!(said, format!("{expected}\n"), "{format}"),
         }
     }
-    let pid: u32 = ask("{{.State.Pid}}").trim().parse().unwrap();
-    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
-    let both: Value =
-        serde_json::from_str(&all.prints(&["inspect", "-s", "agent", "cache"])).unwrap();
-    assert_eq!(both[0]["Id"], id.as_str());
-    assert_eq!(both[0]["SizeRw"], 0);
-    assert!(both[0]["SizeRootFs"].as_u64() > Some(0), "{}", both[0]);
-    assert_eq!(both[1]["Name"], "cache");
-    all.prints(&["stop", "-t", "0", "agent"]);
-    assert_eq!(
-        ask("{{.State.Running}} {{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}"),
-        "false exited 137 0\n"
-    );
 }
 
 #[test]
