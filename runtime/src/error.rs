@@ -122,18 +122,24 @@ impl Error {
     pub fn may_be_refused(&self) -> bool {
         match self {
             Self::IdMap { .. } | Self::InitLost(_) => true,
-            Self::Launch { errno, .. } | Self::Setup { errno, .. } => matches!(
-                errno,
-                Errno::EPERM
-                    | Errno::EACCES
-                    | Errno::ENOSYS
-                    | Errno::ENOSPC
-                    | Errno::EUSERS
-                    | Errno::EOPNOTSUPP
-                    | Errno::EINVAL
-            ),
+            Self::Launch { errno, .. } | Self::Setup { errno, .. } => {
+                matches!(
+                    errno,
+                    Errno::EPERM
+                        | Errno::EACCES
+                        | Errno::ENOSYS
+                        | Errno::ENOSPC
+                        | Errno::EUSERS
+                        | Errno::EOPNOTSUPP
+                        | Errno::EINVAL
+                ) || self.is_without_proc()
+            }
             _ => false,
         }
+    }
+
+    fn is_without_proc(&self) -> bool {
+        matches!(self, Self::Launch { errno: Errno::ENOENT, action } if action.ends_with("/proc"))
     }
 
     /// What the user can do now, where that is known.
@@ -167,7 +173,11 @@ impl Error {
                 "see who may read it; or something around palisade refuses this, such as an outer container: run palisade outside of it".into(),
             ),
             Self::Setup { step, errno, .. } => step.advice(*errno).map(Into::into),
-            Self::Cgroup(_) => Some("--best-effort goes on with what can be had; palisade as root can always limit".into()),
+            Self::Cgroup(_) => Some(
+                "--best-effort goes on with what can be had, and where --require full was asked for, --require no-cgroup; palisade doctor \
+                 says what is in the way"
+                    .into(),
+            ),
             _ => None,
         }
     }

@@ -126,6 +126,41 @@ fn a_masked_proc_is_named_and_nothing_else_is() {
 }
 
 #[test]
+fn without_proc_no_tier_is_promised_and_a_run_says_why_it_does_not_start() {
+    let without = [
+        "unshare",
+        "-Urm",
+        "sh",
+        "-c",
+        "mount -t tmpfs none /proc && exec \"$0\" \"$@\"",
+    ];
+    let report = report(&without);
+    assert_eq!(report["strongest"], Value::Null);
+    assert_eq!(probe(&report, "own-proc")["layer"], "no-proc");
+    for tier in ["full", "no-cgroup", "no-namespace"] {
+        assert_eq!(report["tiers"][tier]["available"], false, "{tier}");
+    }
+    let rig = Rig::new();
+    let run = rig.command(&[], &["true"]);
+    let mut around = Command::new(without[0]);
+    around
+        .args(&without[1..])
+        .arg(run.get_program())
+        .args(run.get_args())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = end(around.spawn().unwrap());
+    assert_eq!(rig::code(&output), 125, "{}", describe(&output));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("blocked by there is no /proc")
+            && said.contains("try: as root: mount -t proc"),
+        "{said}"
+    );
+}
+
+#[test]
 fn each_missing_system_call_is_seen_by_its_probe() {
     for (fault, name) in [
         ("clone3:error=ENOSYS", "clone3"),

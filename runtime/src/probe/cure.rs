@@ -39,6 +39,12 @@ fn blocked(
 impl Surroundings {
     /// A namespace that could not be made; `limit` is the sysctl(8) name of its own limit.
     pub(super) fn refused_namespace(&self, limit: &'static str, failed: &Failed) -> Blocked {
+        // Every other namespace is tried within a user namespace of its own.
+        let limit = if failed.doing.ends_with("user namespace") {
+            "user.max_user_namespaces"
+        } else {
+            limit
+        };
         match failed.errno {
             Errno::ENOSPC | Errno::EUSERS => self.namespace_limit(limit, failed),
             Errno::EPERM
@@ -176,6 +182,14 @@ impl Surroundings {
     /// Anything else: whoever around this process is known to refuse such things.
     pub(super) fn refused(&self, failed: &Failed) -> Blocked {
         let Failed { errno, doing } = failed;
+        if *errno == Errno::ENOENT && doing.contains("/proc/") {
+            return blocked(
+                Layer::NoProc,
+                "there is no /proc here",
+                failed,
+                "as root: mount -t proc proc /proc; in a chroot or container, where that is made",
+            );
+        }
         let denied = matches!(errno, Errno::EPERM | Errno::EACCES);
         if *errno == Errno::ENOSYS && !self.filtered {
             return self.kernel(doing, failed);
@@ -255,6 +269,29 @@ mod tests {
 
     fn user(around: &Surroundings, errno: Errno) -> Blocked {
         around.refused_namespace("user.max_user_namespaces", &failed(errno))
+    }
+
+    #[test]
+    fn a_limit_on_user_namespaces_is_not_taken_for_one_on_what_is_made_in_them() {
+        let around = around(&[("user.max_user_namespaces", "100")]);
+        let found = around.refused_namespace("user.max_mnt_namespaces", &failed(Errno::ENOSPC));
+        assert!(found.shown.starts_with("user.max_user_namespaces"));
+        let inner = Failed {
+            errno: Errno::ENOSPC,
+            doing: "make a mount namespace".into(),
+        };
+        let found = around.refused_namespace("user.max_mnt_namespaces", &inner);
+        assert!(found.shown.starts_with("user.max_mnt_namespaces"));
+    }
+
+    #[test]
+    fn a_missing_proc_is_named_with_its_cure() {
+        let found = around(&[]).refused_inside(&Failed {
+            errno: Errno::ENOENT,
+            doing: "write /proc/self/uid_map".into(),
+        });
+        assert_eq!(found.by, Layer::NoProc);
+        assert!(found.cure.contains("mount -t proc"), "{}", found.cure);
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub enum Layer {
     OuterSeccomp,
     /// /proc is covered in part, so that the kernel refuses a new one.
     MaskedProc,
+    /// There is no /proc to ask the kernel by.
+    NoProc,
     /// The kernel has Landlock and was started without it.
     LandlockOff,
     /// No control group may be made here.
@@ -88,6 +90,7 @@ impl Layer {
             Self::SeLinux => "selinux",
             Self::OuterSeccomp => "outer-seccomp",
             Self::MaskedProc => "masked-proc",
+            Self::NoProc => "no-proc",
             Self::LandlockOff => "landlock-off",
             Self::Cgroups => "cgroups",
             Self::NoMapHelpers => "no-map-helpers",

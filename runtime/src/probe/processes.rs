@@ -18,6 +18,7 @@ pub(super) fn probe(around: &Surroundings) -> Vec<Probe> {
         Probe::new(Group::Processes, name, tiers, finding(answer, blame))
     };
     vec![
+        probe("own-proc", ALL, ask(own_proc)),
         probe("clone3", NAMESPACED, ask(clone3)),
         probe("pidfd", ALL, ask(pidfd)),
         probe("close-range", ALL, ask(close_range)),
@@ -29,6 +30,12 @@ pub(super) fn probe(around: &Surroundings) -> Vec<Probe> {
 
 pub(super) fn clone3_works() -> bool {
     ask(clone3).is_ok()
+}
+
+/// What a run reads of itself before anything else.
+fn own_proc() -> Answer {
+    std::fs::metadata("/proc/self/ns/mnt").doing("look at /proc/self/ns/mnt")?;
+    Ok(String::new())
 }
 
 fn clone3() -> Answer {
