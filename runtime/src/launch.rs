@@ -293,17 +293,17 @@ fn assist(prepared: &Prepared, sandbox: &Sandbox) -> Result<(), Error> {
 fn open_tree(request: &Request<'_>, prepared: &Prepared, pid: i32) -> Result<OwnedFd, Error> {
     match request {
         Request::Root(path) => {
-            let tree = mount::clone_tree(path, false, 0)
+            let tree = mount::clone_shared(path, false)
                 .map_err(|errno| at(format!("open {}", path.to_string_lossy()), errno))?;
             let namespace = idmap::user_namespace_of(pid)?;
             match map_ids(&tree, false, &namespace) {
                 // A file system without id-mapped mounts (mount_setattr(2)): files show the host's owners, and are
                 // readable as far as others may read them.
-                Err(Errno::EINVAL) => Ok(tree),
-                result => result
-                    .map(|()| tree)
-                    .map_err(|errno| at(format!("map ids of {}", path.to_string_lossy()), errno)),
+                Err(Errno::EINVAL) => mount::set(tree.as_fd(), false, 0),
+                result => result,
             }
+            .map(|()| tree)
+            .map_err(|errno| at(format!("map ids of {}", path.to_string_lossy()), errno))
         }
         Request::Bind {
             request,
@@ -331,10 +331,12 @@ fn open_tree(request: &Request<'_>, prepared: &Prepared, pid: i32) -> Result<Own
     }
 }
 
+/// Maps the ids of a detached tree, and makes it private.
 fn map_ids(tree: &OwnedFd, recursive: bool, namespace: &OwnedFd) -> nix::Result<()> {
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
     let attributes = MountAttributes {
         set: attribute::IDMAP,
+        propagation: libc::MS_PRIVATE,
         userns_fd: namespace.as_raw_fd().unsigned_abs().into(),
         ..MountAttributes::default()
     };

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::process::{Command, Stdio};
 
 use nix::unistd::geteuid;
 
@@ -122,6 +123,38 @@ fn one_file_can_be_shown() {
     let option = volume(&rig, "workspace/credentials", "/etc/credentials:ro");
     let output = run_without_remains(&rig, &["-v", &option], &["cat", "/etc/credentials"]);
     assert_eq!(text(&output.stdout), "token", "{}", describe(&output));
+}
+
+/// As systemd makes them. Where they are not shared, every mount is the sandbox's own anyway.
+#[test]
+fn no_mount_of_a_sandbox_shows_on_a_host_whose_mounts_are_shared() {
+    let rig = Rig::new();
+    fs::create_dir_all(rig.path("workspace/inner")).unwrap();
+    fs::create_dir(rig.path("other")).unwrap();
+    let outer = volume(&rig, "workspace", "/w");
+    let inner = volume(&rig, "other", "/w/inner");
+    let run = rig.command(&["-v", &outer, "-v", &inner], &["echo", "ran"]);
+    let mut host = Command::new("unshare");
+    // An ordinary user makes mounts in a user namespace only.
+    if !is_root() {
+        host.args(["--user", "--map-current-user", "--keep-caps"]);
+    }
+    host.args(["--mount", "--propagation", "shared", "sh", "-c"])
+        .arg("\"$@\" && cat /proc/self/mountinfo")
+        .arg("sh")
+        .arg(run.get_program())
+        .args(run.get_args())
+        .stdin(Stdio::null());
+    let output = host.output().unwrap();
+    assert_code(&output, 0);
+    let said = text(&output.stdout);
+    assert!(
+        said.starts_with("ran\n") && said.contains(" shared:"),
+        "{said}"
+    );
+    let mark = rig.mark();
+    let shown: Vec<_> = said.lines().filter(|line| line.contains(&mark)).collect();
+    assert!(shown.is_empty(), "{shown:?}");
 }
 
 #[test]

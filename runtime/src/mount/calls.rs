@@ -41,26 +41,30 @@ pub(super) fn make_here(name: &CStr, missing: Missing) -> nix::Result<()> {
     }
 }
 
-/// A detached copy of a host tree with these attributes.
+/// A detached copy of a host tree with these attributes, private.
 pub(crate) fn clone_tree(path: &CStr, recursive: bool, attributes: u64) -> nix::Result<OwnedFd> {
+    let tree = clone_shared(path, recursive)?;
+    set(tree.as_fd(), recursive, attributes)?;
+    Ok(tree)
+}
+
+/// A detached copy of a host tree that is yet to become private: where the host's mounts are shared, as systemd makes them,
+/// the copy is their peer, and what is mounted in the one is mounted in the other (mount_namespaces(7)).
+pub(crate) fn clone_shared(path: &CStr, recursive: bool) -> nix::Result<OwnedFd> {
     let recursion = if recursive {
         libc::AT_RECURSIVE as u32
     } else {
         0
     };
     let host = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    let tree = sys::open_tree(
+    sys::open_tree(
         host.as_fd(),
         c"",
         OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32 | recursion,
-    )?;
-    if attributes != 0 {
-        set(tree.as_fd(), recursive, attributes)?;
-    }
-    Ok(tree)
+    )
 }
 
-/// Adds attributes to a mount, or to a whole tree of them.
+/// Adds attributes to a mount, or to a whole tree of them, and makes it private.
 pub(crate) fn set(mount: BorrowedFd<'_>, recursive: bool, attributes: u64) -> nix::Result<()> {
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
     sys::mount_setattr(
@@ -68,6 +72,7 @@ pub(crate) fn set(mount: BorrowedFd<'_>, recursive: bool, attributes: u64) -> ni
         flags,
         &MountAttributes {
             set: attributes,
+            propagation: libc::MS_PRIVATE,
             ..MountAttributes::default()
         },
     )

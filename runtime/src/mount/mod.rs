@@ -16,7 +16,7 @@ use oci_spec::runtime::LinuxIdMapping;
 
 use crate::prepare::PreparedPath;
 
-pub(crate) use calls::{FdPath, Unhidden, clone_tree, set};
+pub(crate) use calls::{FdPath, Unhidden, clone_shared, clone_tree, set};
 pub(crate) use steps::{below_a_bind, devices, paths_outside_proc, steps};
 pub(crate) use tree::{Tree, open_for_contents};
 
