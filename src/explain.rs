@@ -31,13 +31,21 @@ pub fn lines(request: &Request, policy: &Policy, denials: Option<&Denials>) -> V
         .iter()
         .map(|refused| refused.count)
         .sum();
+    let mut kernel_asks = false;
     let mut lines: Vec<String> = denials
         .system_calls
         .iter()
-        .flat_map(|refused| about(refused, &source))
+        .flat_map(|refused| about(refused, &source, &mut kernel_asks))
         .collect();
     if told < denials.total {
         lines.push(format!("{} more, of other kinds", denials.total - told));
+    }
+    if kernel_asks {
+        lines.push(
+            "what is allowed so, the kernel may still refuse: it asks for a capability, and those that --cap-add keeps count inside \
+             the sandbox's own user namespace alone"
+                .to_owned(),
+        );
     }
     lines.push(unseen);
     lines
@@ -64,7 +72,7 @@ enum Source<'a> {
     Profile(String),
 }
 
-fn about(refused: &Refused, source: &Source<'_>) -> Vec<String> {
+fn about(refused: &Refused, source: &Source<'_>, kernel_asks: &mut bool) -> Vec<String> {
     let name = refused.name.map_or_else(
         || format!("system call {:#x}", refused.number),
         str::to_owned,
@@ -107,6 +115,7 @@ fn about(refused: &Refused, source: &Source<'_>) -> Vec<String> {
                     .push("  rule: not the policy's, but one that this tier adds to it".to_owned());
             }
             if let Some(refusal) = refusal {
+                *kernel_asks |= refusal.kernel_asks;
                 lines.push(format!("  rule: {} (policy {named})", refusal.rule));
                 if refusal.remedies.is_empty() {
                     lines.push("  nothing allows it".to_owned());

@@ -133,7 +133,9 @@ fn explain_names_the_rule_and_what_would_allow_it() {
         "denied:   to allow it: a policy whose syscalls.deny does not name it".to_owned(),
         "denied: chroot was denied twice, with EPERM: busybox (pid ".to_owned(),
         "denied:   rule: syscalls.base = \"default\" refuses it".to_owned(),
-        "denied:   to allow it: syscalls.allow = [\"chroot\"], or --cap-add SYS_CHROOT".to_owned(),
+        "denied:   to allow it: --cap-add SYS_CHROOT, or syscalls.allow = [\"chroot\"]".to_owned(),
+        "denied: what is allowed so, the kernel may still refuse: it asks for a capability"
+            .to_owned(),
     ] {
         assert!(said.contains(&line), "no {line:?} in: {said}");
     }
@@ -160,6 +162,18 @@ fn what_is_explained_as_allowed_is_allowed() {
     let output = rig.sh(&[&option, "--explain"], "busybox chroot / true");
     let said = text(&output.stderr);
     assert!(said.contains("denied: no system call was denied"), "{said}");
+    // The way that is named first has what the kernel asks for, too.
+    let output = rig.sh(&["--explain"], "busybox unshare -n true; echo $?");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("to allow it: --cap-add SYS_ADMIN, or"),
+        "{said}"
+    );
+    let output = rig.sh(
+        &["--cap-add", "SYS_ADMIN"],
+        "busybox unshare -n true; echo $?",
+    );
+    assert_eq!(text(&output.stdout), "0\n", "{}", describe(&output));
 }
 
 #[test]

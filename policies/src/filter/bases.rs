@@ -144,7 +144,7 @@ const NO_ASLR: u64 = 0x0004_0000;
 
 /// What each capability adds, as in Docker's profile: (capability, system calls served whatever their arguments).
 #[rustfmt::skip]
-pub(super) const BY_CAPABILITY: &[(&str, &[&str])] = &[
+const BY_CAPABILITY: &[(&str, &[&str])] = &[
     ("CAP_BPF", &["bpf"]),
     ("CAP_DAC_READ_SEARCH", &["open_by_handle_at", "name_to_handle_at"]),
     ("CAP_PERFMON", &["perf_event_open"]),

@@ -1,17 +1,20 @@
 //! Why a system call was refused, and what would allow it.
 
-use super::bases::{BY_CAPABILITY, tables};
+use super::bases::tables;
 use super::rule::{Action, Comparison, Condition, Table, Width};
 use super::x86_64::{X32, name};
 use crate::policy::{Base, Syscalls};
+use crate::value::CAPABILITIES;
 
 /// A refused system call in terms of the policy that refused it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The key of the policy that refuses it, and how.
     pub rule: String,
-    /// What would allow it, one way each; none where nothing would.
+    /// What would let it pass the filter, one way each; none where nothing would.
     pub remedies: Vec<String>,
+    /// Whether the kernel then asks for a capability, always or for some arguments.
+    pub kernel_asks: bool,
 }
 
 /// Which arguments of system call `number` the tables look at: with these, and the number, its refusal is explained.
@@ -37,6 +40,7 @@ pub fn explain(
         return Some(Refusal {
             rule: "x32 system calls exist in no policy".to_owned(),
             remedies: Vec::new(),
+            kernel_asks: false,
         });
     }
     let (part, action) = decided_by(&tables(syscalls, capabilities), number, arguments);
@@ -63,6 +67,7 @@ pub fn explain(
         ),
         _ => "syscalls.deny names it".to_owned(),
     };
+    let mut kernel_asks = ASKED_FOR.contains(&call);
     let mut remedies = Vec::new();
     if part == DENIED {
         remedies.push("a policy whose syscalls.deny does not name it".to_owned());
@@ -89,18 +94,39 @@ pub fn explain(
                 "--cap-add SYS_ADMIN together with --security-opt landlock=unconfined, as Landlock refuses any change of mounts"
                     .to_owned(),
             );
-            return Some(Refusal { rule, remedies });
+            return Some(Refusal {
+                rule,
+                remedies,
+                kernel_asks: false,
+            });
+        }
+        let lets_pass = |capability: &&&str| {
+            let mut kept = capabilities.to_vec();
+            kept.push((**capability).to_owned());
+            decided_by(&tables(syscalls, &kept), number, arguments).1 == Action::Allow
+        };
+        for capability in CAPABILITIES.iter().filter(lets_pass) {
+            kernel_asks = true;
+            remedies.push(format!("--cap-add {}", &capability["CAP_".len()..]));
         }
         remedies.push(format!("syscalls.allow = [{call:?}]"));
-        remedies.extend(
-            BY_CAPABILITY
-                .iter()
-                .filter(|(_, calls)| calls.contains(&call))
-                .map(|(capability, _)| format!("--cap-add {}", &capability["CAP_".len()..])),
-        );
     }
-    Some(Refusal { rule, remedies })
+    Some(Refusal {
+        rule,
+        remedies,
+        kernel_asks,
+    })
 }
+
+/// Calls for which the kernel asks for a capability, and which no capability lets pass the filter.
+const ASKED_FOR: [&str; 6] = [
+    "kexec_file_load",
+    "kexec_load",
+    "mknod",
+    "mknodat",
+    "swapoff",
+    "swapon",
+];
 
 /// Calls that change what is mounted: Landlock refuses them to whom it holds (landlock(7)), whatever a filter says.
 const TOPOLOGY: [&str; 5] = ["mount", "move_mount", "pivot_root", "umount", "umount2"];
@@ -220,6 +246,13 @@ mod tests {
             "{packet:?}"
         );
         let raw = why(&default, "socket", [2, 3, 1, 0, 0, 0]);
+        assert_eq!(raw.remedies[0], "--cap-add NET_RAW");
+        assert!(raw.kernel_asks && packet.kernel_asks && !vmsplice.kernel_asks);
+        let vhangup = why(&default, "vhangup", [0; 6]);
+        assert_eq!(
+            vhangup.remedies,
+            ["--cap-add SYS_TTY_CONFIG", "syscalls.allow = [\"vhangup\"]"]
+        );
         assert!(raw.rule.ends_with("type 3 and protocol 1"), "{raw:?}");
         let typing = why(&default, "ioctl", [0, 0x5412, 0, 0, 0, 0]);
         assert!(typing.rule.ends_with("the request 0x5412"), "{typing:?}");
