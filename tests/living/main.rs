@@ -11,8 +11,11 @@ mod stats;
 mod update;
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sandbox::Sandboxes;
 
 /// The directories of a running sandbox's control group; none where it has none.
@@ -24,4 +27,13 @@ fn cgroup(boxes: &Sandboxes, id: &str) -> Option<Vec<PathBuf>> {
     let paths = line?;
     let paths = paths.split('\t').filter(|field| field.starts_with('/'));
     Some(paths.map(PathBuf::from).collect())
+}
+
+/// Ends a sandbox's monitor at once, and waits for that: the sandbox is dying then.
+fn kill_monitor(boxes: &Sandboxes, id: &str) {
+    let pid = Pid::from_raw(boxes.process(id, "monitor").as_raw()).unwrap();
+    let monitor = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    pidfd_send_signal(&monitor, Signal::KILL).unwrap();
+    let mut ended = [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut ended, PollTimeout::from(60_000_u16)), Ok(1));
 }

@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Output;
 
-use crate::cgroup;
 use crate::rig::{Guard, assert_code, describe, end, text};
 use crate::sandbox::Sandboxes;
+use crate::{cgroup, kill_monitor};
 
 /// What the first of these files of a sandbox's control group holds.
 #[track_caller]
@@ -154,9 +154,7 @@ fn a_change_that_fails_leaves_no_control_group_that_nobody_knows_of() {
         listed.lines().any(|line| line == first)
     };
     assert!(directories.iter().any(holds), "{directories:?}");
-    let monitor = boxes.process(&id, "monitor");
-    nix::sys::signal::kill(monitor, nix::sys::signal::Signal::SIGKILL).unwrap();
-    boxes.palisade(&["wait", "box"]);
+    kill_monitor(&boxes, &id);
     boxes.says(&["rm", "box"]);
     let left: Vec<&PathBuf> = directories.iter().filter(|path| path.exists()).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -182,9 +180,7 @@ fn a_limited_sandbox_starts_again_at_once_when_its_monitor_was_killed() {
         assert!(!nix::unistd::geteuid().is_root(), "{}", describe(&started));
         return;
     }
-    let monitor = boxes.process(&id, "monitor");
-    nix::sys::signal::kill(monitor, nix::sys::signal::Signal::SIGKILL).unwrap();
-    boxes.palisade(&["wait", "box"]);
+    kill_monitor(&boxes, &id);
     boxes.says(&["start", "box"]);
     assert_eq!(pids(&boxes, &id), "70");
 }

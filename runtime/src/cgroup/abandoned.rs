@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::dir::Dir;
 use nix::fcntl::OFlag;
@@ -87,21 +87,38 @@ fn sweep(hierarchy: &Hierarchy, age: Duration, watched: &dyn Fn(&str) -> bool) -
 }
 
 impl Record {
-    /// Removes what a killed supervisor left of this cgroup. What has processes, or is held by somebody, stays.
-    pub fn remove_abandoned(&self) {
+    /// Removes what a killed supervisor left of this cgroup. What is held by somebody stays, and what has processes that do not
+    /// end within `patience`: they die with their supervisor.
+    pub fn remove_abandoned(&self, patience: Duration) {
         let v1 = self.v1.iter().map(|(_, path)| path);
         for path in self.unified.iter().chain(v1) {
             // A record may have been written by another user.
             let kind = statfs(path.as_path()).map(|found| found.filesystem_type());
             if matches!(kind, Ok(CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC)) {
-                remove(path);
+                remove_soon(path, patience);
             }
         }
     }
 }
 
+/// [`remove`] for a cgroup whose last processes may be dying just now, which nothing tells of in v1. What is gone is removed.
+pub(super) fn remove_soon(path: &Path, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    let mut pause = Duration::from_micros(50);
+    loop {
+        if remove(path) || !path.exists() {
+            return true;
+        }
+        if Instant::now() + pause > until {
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
+    }
+}
+
 /// rmdir refuses a cgroup that has processes, and the lock one that somebody holds.
-pub(super) fn remove(path: &Path) -> bool {
+fn remove(path: &Path) -> bool {
     let Some(directory) = Directory::open_abandoned(path) else {
         return false;
     };

@@ -1,6 +1,7 @@
 //! Finding a place for a cgroup: each way is tried by using it.
 
 use std::path::{Component, Path};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::geteuid;
@@ -12,6 +13,9 @@ use super::limits::Limits;
 use super::settings::Setting;
 use super::unified::V2;
 use super::{Cgroup, Error, Kind, Obstacle, Request, Systemd, abandoned, legacy};
+
+/// How long processes may take to die whose supervisor was killed.
+const DYING: Duration = Duration::from_secs(2);
 
 /// Makes the cgroup in the first way that works.
 pub(super) fn make(id: &str, limits: &Limits, request: &Request) -> Result<Cgroup, Error> {
@@ -133,7 +137,10 @@ impl Place {
             // A path that an engine chose may exist already: it made the parents, or the cgroup itself.
             match Directory::make(&path, self.path.is_some()) {
                 // An earlier start of the same sandbox, whose supervisor was killed.
-                Err(error) if error.errno() == Some(Errno::EEXIST) && abandoned::remove(&path) => {
+                Err(error)
+                    if error.errno() == Some(Errno::EEXIST)
+                        && abandoned::remove_soon(&path, DYING) =>
+                {
                     Directory::make(&path, false)?;
                 }
                 other => other?,

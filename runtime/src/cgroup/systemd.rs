@@ -92,8 +92,9 @@ impl Mover {
     /// Moves a process of the caller's user into a cgroup of a unit that was delegated to the caller.
     pub fn attach(&mut self, directory: &Path, pid: i32) -> Result<(), Error> {
         let failed = |what: &dyn std::fmt::Display| {
-            Error::Systemd(format!(
-                "process {pid} cannot be moved into {}: {what}",
+            Error::Blocked(format!(
+                "systemd did not move process {pid} into {}: {what}; it moves none of another user than the caller's, while a sandbox \
+                 that is started with a limit has its control group from the beginning",
                 directory.display()
             ))
         };

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use palisade_runtime::cgroup::{Cgroup, Record};
@@ -76,13 +76,13 @@ impl Entry {
         cgroup.map_or((0, 0), |cgroup| cgroup.struck())
     }
 
-    /// Removes the cgroup that a killed monitor left, wherever that is. What is in use stays.
-    pub(super) fn remove_cgroup(&self) {
+    /// Removes the cgroup that a killed monitor left, wherever that is. What is in use then stays.
+    pub(super) fn remove_cgroup(&self, patience: Duration) {
         let state: Result<Option<State>, Error> = self.read("state.json");
         let written = state.ok().flatten().and_then(|state| state.cgroup);
         let record = written.and_then(|line| line.parse::<Record>().ok());
         if let Some(record) = record {
-            record.remove_abandoned();
+            record.remove_abandoned(patience);
         }
     }
 

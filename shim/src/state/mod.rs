@@ -32,6 +32,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use palisade_runtime::Plan;
@@ -209,7 +210,7 @@ impl Registry {
 
     fn remove_held(&self, entry: &Entry, held: Flock<File>) -> Result<(), Error> {
         let config = entry.config();
-        entry.remove_cgroup();
+        entry.remove_cgroup(Duration::from_secs(2));
         let passing = self.sandboxes().join(format!("{PASSING}{}", entry.id));
         match fs::rename(&entry.directory, &passing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

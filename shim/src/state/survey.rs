@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use nix::fcntl::FlockArg;
 use palisade_runtime::cgroup;
@@ -70,7 +71,7 @@ impl Registry {
         }
         for known in &listing.sandboxes {
             if known.state.status == Status::Dead {
-                known.entry.remove_cgroup();
+                known.entry.remove_cgroup(Duration::ZERO);
             }
         }
         let live = listing
