@@ -134,6 +134,10 @@ pub const VERBS: &[Verb] = &[
     verb(Before::Running, PAUSE),
     verb(Before::Paused, &["unpause", "web"]),
     verb(Before::Paused, &["rm", "-f", "web"]),
+    verb(
+        Before::Running,
+        &["update", "--memory", "200m", "--pids-limit", "60", "web"],
+    ),
     ended_by_kill(&["logs", "-f", "web"]),
     ended_by_kill(&["attach", "web"]),
     ended_by_kill(&["wait", "web"]),
