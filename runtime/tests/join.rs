@@ -186,6 +186,19 @@ impl Running {
     }
 }
 
+/// Reads to the end: a command's output ends when its last process has.
+fn until_closed(output: &mut File) {
+    let mut buffer = [0; 4096];
+    loop {
+        let mut ready = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+        let came = poll(&mut ready, PollTimeout::from(60_000_u16)).expect("poll");
+        assert_eq!(came, 1, "somebody holds it open");
+        if output.read(&mut buffer).expect("read") == 0 {
+            return;
+        }
+    }
+}
+
 fn wait(fd: &impl AsFd) {
     let mut ready = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     poll(&mut ready, PollTimeout::NONE).expect("poll");
@@ -341,9 +354,11 @@ fn a_caller_that_is_gone_takes_the_tree_along_unless_it_is_detached() {
     let mut running = place.join(&sh(script));
     running.ready();
     drop(running.joined);
-    // Its output ends when its last process has.
-    let mut rest = String::new();
-    running.output.read_to_string(&mut rest).expect("text");
+    until_closed(&mut running.output);
+    // One who goes before it is known that the command runs takes it along as well.
+    let mut running = place.join(&sh(script));
+    drop(running.joined);
+    until_closed(&mut running.output);
     let sleeping = marked(&place, "3333.5");
     let sleeping = sleeping.lines().filter(|line| line.starts_with("sleep "));
     assert_eq!(sleeping.count(), 2, "those of the detached one");

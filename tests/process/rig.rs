@@ -161,10 +161,10 @@ pub fn pid(child: &Child) -> Pid {
 /// The exit code; a palisade that was itself killed by a signal is a failure.
 #[track_caller]
 pub fn code(output: &Output) -> i32 {
-    output
-        .status
-        .code()
-        .unwrap_or_else(|| panic!("palisade died of a signal: {}", describe(output)))
+    match output.status.code() {
+        Some(code) => code,
+        None => panic!("palisade died of a signal: {}", describe(output)),
+    }
 }
 
 #[track_caller]
