@@ -1,17 +1,15 @@
 //! `palisade attach`, and `start -a`.
 
 use std::ffi::OsString;
-use std::time::Duration;
 
 use clap::ArgMatches;
-use palisade_shim::Error;
 use palisade_shim::log::{Reader, Wanted};
-use palisade_shim::monitor::{Attachment, Client, LEAVE, Left};
-use palisade_shim::state::{Entry, Hold};
+use palisade_shim::monitor::{Attachment, LEAVE, Left};
+use palisade_shim::state::{Entry, Hold, Known};
 
 use crate::failure::{Failure, reason};
 use crate::request;
-use crate::sandboxes::{failure, registry};
+use crate::sandboxes::{connect_to_started, failure, registry, settled};
 
 /// Shows a running sandbox's output, and passes on keys and signals, until it ends.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
@@ -57,20 +55,6 @@ pub fn keys(matches: &ArgMatches) -> Result<Vec<u8>, Failure> {
     Ok(keys.flatten().unwrap_or_else(|| LEAVE.to_vec()))
 }
 
-/// A connection to the monitor of a sandbox that was started; none where it has ended. One that is kept from removing itself
-/// has a monitor that nobody can ask any more.
-fn monitor_of(entry: &Entry) -> Result<Option<Client>, Error> {
-    loop {
-        if let Some(client) = Client::connect(entry)? {
-            return Ok(Some(client));
-        }
-        if !entry.state()?.status.is_live() {
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 /// Attaches to a sandbox that `start` brings up, so that nothing it writes is missed.
 pub fn around(
     entry: &Entry,
@@ -98,10 +82,10 @@ pub fn around(
         )
         .with_code(1));
     }
-    let Some(client) = monitor_of(entry).map_err(|error| failure(&error))? else {
+    let Some(client) = connect_to_started(entry).map_err(|error| failure(&error))? else {
         // It has ended already: what it wrote is in its log.
         crate::logs::copy(log, false)?;
-        return ended(entry, held);
+        return ended(entry, &known, held);
     };
     let attachment = Attachment {
         known: &known,
@@ -112,15 +96,20 @@ pub fn around(
         signals: caller.signals,
     };
     match attachment.run().map_err(|error| failure(&error))? {
-        Left::Ended(_) => ended(entry, held),
+        Left::Ended(_) => ended(entry, &known, held),
         Left::Detached => Ok(0),
         Left::Interrupted(signal) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
     }
 }
 
-/// The exit code of one that has ended. One that removes itself is gone when this returns.
-fn ended(entry: &Entry, held: Hold) -> Result<u8, Failure> {
-    let known = entry.look().map_err(|error| failure(&error))?;
+/// The exit code of one that has ended, and that was `before` when it ran. One that removes itself is gone when this returns.
+fn ended(entry: &Entry, before: &Known, held: Hold) -> Result<u8, Failure> {
+    let known = match settled(entry, before.state.monitor) {
+        Ok(None) => entry.look(),
+        Ok(Some(known)) => Ok(known),
+        Err(error) => Err(error),
+    };
+    let known = known.map_err(|error| failure(&error))?;
     // What is being started again is not waited for.
     let over = !known.state.kept && !known.state.status.is_live();
     if known.config.auto_remove && over {

@@ -184,15 +184,22 @@ pub fn wait(matches: &ArgMatches) -> Result<u8, Failure> {
 
 /// Waits for the end of a sandbox's command and returns its exit code.
 pub fn end_of(entry: &Entry) -> Result<u8, Error> {
-    if let Some(client) = connect(entry)? {
+    loop {
+        let monitor = entry.state()?.monitor;
+        let Some(client) = connect(entry)? else {
+            return Ok(entry.look()?.exit_code());
+        };
         match client.send(Request::Wait).and_then(|()| client.receive()) {
             Ok(Some((Answer::Exited(code), _))) => return Ok(code),
             // Its monitor ended or was killed: the record says how it came out.
-            Ok(_) | Err(Error::MonitorGone { .. }) => {}
+            Ok(_) | Err(Error::MonitorGone { .. }) => {
+                if let Some(known) = sandboxes::settled(entry, monitor)? {
+                    return Ok(known.exit_code());
+                }
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(entry.look()?.exit_code())
 }
 
 /// `palisade rm`.

@@ -1,13 +1,12 @@
 //! What the verbs that act on existing sandboxes share: finding them, ending them, saying what went wrong.
 
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
 use clap::ArgMatches;
 use palisade_shim::Error;
 use palisade_shim::monitor::{Client, Request};
-use palisade_shim::state::{Entry, Known, Lock, Registry};
+use palisade_shim::state::{Entry, Known, Lock, Patience, Registry};
 
 use crate::caller::Caller;
 use crate::failure::Failure;
@@ -16,9 +15,6 @@ use crate::{data, volume};
 
 /// docker's exit code where a verb fails on a sandbox.
 const EXIT_FAILED: u8 = 1;
-
-/// How long another command may take to start or remove a sandbox before this one says so.
-const PATIENCE: u32 = 500;
 
 /// The sandboxes of the data directory that `--root` or the environment names.
 pub fn registry(matches: &ArgMatches) -> Result<Registry, Failure> {
@@ -74,18 +70,46 @@ pub fn complain(failure: &Failure) {
 ///
 /// Between the lock and the socket of a start lie a few milliseconds, in which there is nobody to ask yet.
 pub fn connect(entry: &Entry) -> Result<Option<Client>, Error> {
-    for _ in 0..PATIENCE {
+    connect_while(entry, || entry.is_watched())
+}
+
+/// The same to the monitor of a sandbox that was started. One that is kept from removing itself has a monitor that nobody can
+/// ask any more.
+pub fn connect_to_started(entry: &Entry) -> Result<Option<Client>, Error> {
+    connect_while(entry, || Ok(entry.state()?.status.is_live()))
+}
+
+fn connect_while(
+    entry: &Entry,
+    may_come: impl Fn() -> Result<bool, Error>,
+) -> Result<Option<Client>, Error> {
+    let mut patience = Patience::default();
+    loop {
         if let Some(client) = Client::connect(entry)? {
             return Ok(Some(client));
         }
-        if !entry.is_watched()? {
+        if !may_come()? {
             return Ok(None);
         }
-        thread::sleep(Duration::from_millis(10));
+        patience.pause(entry)?;
     }
-    Err(Error::Busy {
-        id: entry.short().to_owned(),
-    })
+}
+
+/// The record of a sandbox whose monitor, the process `monitor`, has closed its connection. One that was killed may still have
+/// the lock then, and its sandbox would be said to run. None where it runs again, with another monitor.
+pub fn settled(entry: &Entry, monitor: Option<i32>) -> Result<Option<Known>, Error> {
+    let mut patience = Patience::default();
+    loop {
+        let known = entry.look()?;
+        let state = &known.state;
+        if !state.status.is_live() {
+            return Ok(Some(known));
+        }
+        if state.monitor.is_some() && state.monitor != monitor {
+            return Ok(None);
+        }
+        patience.pause(entry)?;
+    }
 }
 
 /// Asks a sandbox to end and waits until nothing of it is left. One that does not run has ended already.
@@ -108,7 +132,8 @@ pub fn remove(
     volumes: bool,
 ) -> Result<(), Failure> {
     const SIGKILL: i32 = 9;
-    let lock = match entry.lock().map_err(|error| failure(&error))? {
+    let lock = entry.lock_unless_live();
+    let lock = match lock.map_err(|error| failure(&error))? {
         Some(lock) => lock,
         None if !force => {
             return Err(Failure::new(
@@ -155,17 +180,8 @@ pub fn discard(registry: &Registry, entry: &Entry) -> Result<(), Failure> {
 
 /// A sandbox and its lock, to start it; none where it runs.
 pub fn claim(entry: &Entry) -> Result<Option<(Known, Lock)>, Error> {
-    loop {
-        if let Some(lock) = entry.lock()? {
-            return Ok(Some((entry.look()?, lock)));
-        }
-        if entry.state()?.status.is_live() {
-            return Ok(None);
-        }
-        // Its monitor is about to end, or another command is about to start or remove it.
-        if connect(entry)?.is_some() {
-            let lock = entry.wait_for_lock()?;
-            return Ok(Some((entry.look()?, lock)));
-        }
+    match entry.lock_unless_live()? {
+        Some(lock) => Ok(Some((entry.look()?, lock))),
+        None => Ok(None),
     }
 }

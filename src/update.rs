@@ -93,7 +93,7 @@ fn update(
         plan,
         restart,
     };
-    if let Some(lock) = entry.lock().map_err(told)? {
+    if let Some(lock) = entry.lock_unless_live().map_err(told)? {
         let written = registry.change(entry, &change).map_err(told);
         drop(lock);
         return written.map(|_| true);

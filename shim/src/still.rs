@@ -19,14 +19,14 @@ pub struct Still {
 }
 
 impl Still {
-    /// Sets up the sandbox of a record; none where somebody watches it: it runs, or is about to.
+    /// Sets up the sandbox of a record; none where it runs.
     ///
     /// The calling process must have one thread.
     ///
     /// # Errors
     /// What kept it from being set up.
     pub fn stand(entry: &Entry) -> Result<Option<Self>, Error> {
-        let Some(lock) = entry.lock()? else {
+        let Some(lock) = entry.lock_unless_live()? else {
             return Ok(None);
         };
         let plan = without_command(entry.plan()?);

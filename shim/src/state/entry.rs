@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -148,6 +149,26 @@ impl Entry {
         lock.map(|lock| self.still_there(lock)).transpose()
     }
 
+    /// Takes its lock where it does not run; none where it does.
+    ///
+    /// Between the word that a sandbox has ended and the end of its monitor, and between the lock and the first state of a start,
+    /// lie moments in which somebody has the lock of what does not run: these are waited for.
+    ///
+    /// # Errors
+    /// It is gone, cannot be locked, or somebody has held it for very long.
+    pub fn lock_unless_live(&self) -> Result<Option<Lock>, Error> {
+        let mut patience = Patience::default();
+        loop {
+            if let Some(lock) = self.lock()? {
+                return Ok(Some(lock));
+            }
+            if self.state()?.status.is_live() {
+                return Ok(None);
+            }
+            patience.pause(self)?;
+        }
+    }
+
     /// Keeps it from being removed, by itself too.
     ///
     /// # Errors
@@ -248,6 +269,37 @@ impl Entry {
         Error::NoSuchSandbox {
             what: self.short().to_owned(),
         }
+    }
+}
+
+/// How long another command may take to start or remove a sandbox before this one says so.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The longest of its pauses.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Waiting for what another process is about to do with a sandbox, and tells nobody of: a little longer each time.
+#[derive(Debug, Default)]
+pub struct Patience {
+    next: Duration,
+    waited: Duration,
+}
+
+impl Patience {
+    /// Waits before the next look.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where it has been looked at for twenty seconds.
+    pub fn pause(&mut self, entry: &Entry) -> Result<(), Error> {
+        if self.waited >= PATIENCE {
+            return Err(Error::Busy {
+                id: entry.short().to_owned(),
+            });
+        }
+        self.next = (self.next * 2).clamp(Duration::from_micros(100), PAUSE);
+        thread::sleep(self.next);
+        self.waited += self.next;
+        Ok(())
     }
 }
 
