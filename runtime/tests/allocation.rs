@@ -1,5 +1,5 @@
-//! Nothing is allocated between clone and exec: what was cloned is a copy of a memory whose other threads are gone, with
-//! whatever lock one of them held.
+//! Nothing is allocated or freed between clone and exec: what was cloned is a copy of a memory whose other threads are gone,
+//! with whatever lock one of them held.
 
 mod plans;
 
@@ -16,10 +16,10 @@ use palisade_runtime::{Event, Exit, Plan, Root, Stdio, Tier, launch};
 
 use plans::plan;
 
-/// The one process that may allocate; 0 for any.
+/// The one process that may allocate and free; 0 for any.
 static OWN: AtomicI32 = AtomicI32::new(0);
 
-/// The system's allocator, which ends every other process that asks it for memory.
+/// The system's allocator, which ends every other process that asks it for memory or gives some back.
 struct Guarded;
 
 fn check() {
@@ -41,6 +41,7 @@ unsafe impl GlobalAlloc for Guarded {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        check();
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(memory, layout) }
     }
@@ -114,7 +115,7 @@ fn alone(scratch: &std::path::Path) -> Plan {
 
 /// One test, so that there is one thread that launches.
 #[test]
-fn nothing_is_allocated_between_clone_and_exec() {
+fn nothing_is_allocated_or_freed_between_clone_and_exec() {
     let script = ["sh", "-c", "echo $((6 * 7)); exit 3"];
     let policy = Policy::builtin("default").expect("built in");
     let mut terminal = plan(&script);
@@ -158,17 +159,30 @@ fn nothing_is_allocated_between_clone_and_exec() {
         }
     };
     assert_eq!(error.exit_code(), 127, "{error}");
-    // Memory that a process of the sandbox asks for ends it: that this is so is tried.
-    // SAFETY: the child asks for memory and ends.
+    // Memory that a process of the sandbox asks for, or gives back, ends it: that this is so is tried.
+    let kept = Box::new(1);
+    assert_eq!(
+        ends(|| std::mem::forget(std::hint::black_box(Box::new(1)))),
+        99
+    );
+    assert_eq!(ends(|| drop(std::hint::black_box(kept))), 99);
+    assert_eq!(ends(|| ()), 0);
+}
+
+/// The exit code of another process that does this.
+fn ends(act: impl FnOnce()) -> i32 {
+    // SAFETY: the child does no more than that, and ends.
     match unsafe { nix::unistd::fork() }.expect("fork") {
         nix::unistd::ForkResult::Child => {
-            drop(std::hint::black_box(Box::new(1)));
+            act();
             // SAFETY: ends the process.
             unsafe { libc::_exit(0) }
         }
-        nix::unistd::ForkResult::Parent { child } => assert_eq!(
-            nix::sys::wait::waitpid(child, None),
-            Ok(nix::sys::wait::WaitStatus::Exited(child, 99))
-        ),
+        nix::unistd::ForkResult::Parent { child } => {
+            match nix::sys::wait::waitpid(child, None).expect("waited") {
+                nix::sys::wait::WaitStatus::Exited(_, code) => code,
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -1,8 +1,12 @@
 //! Health checks as a user sees them.
 
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use crate::sandbox::Sandboxes;
 
-/// Follows the record's changes until `ps` shows `word`; the rig's guard ends a wait without end.
+/// Follows the record's changes until `ps` shows `word`.
 #[track_caller]
 pub fn until(boxes: &Sandboxes, id: &str, word: &str) -> String {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -17,6 +21,9 @@ pub fn until(boxes: &Sandboxes, id: &str, word: &str) -> String {
             return shown;
         }
         assert!(shown.starts_with("Up"), "{shown}");
+        let mut ready = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+        let came = poll(&mut ready, PollTimeout::from(60_000_u16)).unwrap();
+        assert_eq!(came, 1, "nothing changes any more: {shown}");
         inotify.read_events().unwrap();
     }
 }
@@ -42,8 +49,9 @@ fn a_check_joins_the_sandbox_and_its_verdict_follows_what_it_finds() {
             "--health-retries",
             "2",
         ],
-        "trap 'touch /tmp/well' USR1; while :; do sleep 0.05; done",
+        "trap 'touch /tmp/well' USR1; echo ready; while :; do sleep 0.05; done",
     );
+    boxes.until_ready(&id);
     until(&boxes, &id, "(unhealthy)");
     let last = checks(&boxes, &id).pop().unwrap();
     assert_eq!(
@@ -110,4 +118,13 @@ fn without_a_check_there_is_no_health() {
     boxes.detached(&["--no-healthcheck"], "exec sleep 1000");
     let shown = boxes.says(&["ps", "--format", "{{.Status}}"]);
     assert!(!shown.contains('('), "{shown}");
+}
+
+#[test]
+fn a_sandbox_without_a_command_has_its_health_checked_too() {
+    let boxes = Sandboxes::new();
+    let image = boxes.image();
+    let health = ["--health-cmd", "true", "--health-interval", "100ms"];
+    let id = boxes.says(&[&["run", "-d"], &health[..], &[&image]].concat());
+    until(&boxes, &id, "(healthy)");
 }

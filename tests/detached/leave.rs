@@ -1,6 +1,6 @@
 //! Keys that leave a terminal without ending what runs there.
 
-use crate::rig::{processes_with, text};
+use crate::rig::{text, until_none_with};
 use crate::sandbox::Sandboxes;
 use crate::screen::Screen;
 
@@ -115,13 +115,7 @@ fn a_command_that_joined_goes_on_when_it_is_left_and_ends_with_its_sandbox() {
     assert!(listed.contains(&boxes.rig.mark()), "{listed}");
     boxes.says(&["rm", "-f", "app"]);
     // The process that held its terminal ends with it, too.
-    for _ in 0..1000 {
-        if processes_with(&boxes.rig.mark()).is_empty() {
-            return;
-        }
-        std::thread::yield_now();
-    }
-    assert_eq!(processes_with(&boxes.rig.mark()), Vec::<String>::new());
+    until_none_with(&boxes.rig.mark());
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! From `run -d` or `create` to `rm`.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use crate::rig::{assert_code, describe, end, processes_with, text};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use palisade_shim::state::Lock;
+
+use crate::rig::{assert_code, describe, end, text, until_none_with};
 use crate::sandbox::Sandboxes;
 
 /// Waits in a loop that SIGTERM ends, and says so.
@@ -33,16 +38,17 @@ fn a_detached_sandbox_runs_on_until_it_is_stopped_and_its_exit_code_is_kept() {
     assert_eq!(text(&output.stdout), "asked\n", "{}", describe(&output));
     assert_eq!(boxes.says(&["rm", "web"]), "web");
     assert!(boxes.left().is_empty(), "{:?}", boxes.left());
-    assert!(processes_with(&boxes.rig.mark()).is_empty());
+    until_none_with(&boxes.rig.mark());
 }
 
 #[test]
 fn whoever_stops_a_sandbox_gives_it_no_time_beyond_its_limit() {
     let boxes = Sandboxes::new();
     boxes.detached(
-        &["--name", "deaf", "--timeout", "2s", "--stop-timeout", "0"],
-        "trap '' TERM; while :; do sleep 0.05; done",
+        &["--name", "deaf", "--timeout", "5s", "--stop-timeout", "0"],
+        "trap '' TERM; echo ready; while :; do sleep 0.05; done",
     );
+    boxes.until_ready("deaf");
     boxes.says(&["stop", "-t", "86400", "deaf"]);
     assert_eq!(boxes.says(&["wait", "deaf"]), "124");
 }
@@ -52,8 +58,9 @@ fn a_sandbox_that_takes_no_notice_is_killed_after_its_time() {
     let boxes = Sandboxes::new();
     boxes.detached(
         &["--name", "deaf"],
-        "trap '' TERM; while :; do sleep 0.05; done",
+        "trap '' TERM; echo ready; while :; do sleep 0.05; done",
     );
+    boxes.until_ready("deaf");
     boxes.says(&["stop", "-t", "0", "deaf"]);
     assert_eq!(boxes.says(&["wait", "deaf"]), "137");
 }
@@ -108,6 +115,33 @@ fn what_a_sandbox_wrote_to_its_writable_layer_is_there_when_it_starts_again() {
     boxes.says(&["wait", "keeps"]);
     assert_eq!(boxes.says(&["logs", "keeps"]), "1\n2");
     boxes.says(&["rm", "keeps"]);
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+}
+
+#[test]
+fn what_has_just_ended_is_removed_though_its_monitor_is_not_quite_gone() {
+    let boxes = Sandboxes::new();
+    let id = boxes.detached(&["--name", "over"], "exit 3");
+    // Ends with the monitor.
+    boxes.palisade(&["logs", "-f", "over"]);
+    assert_eq!(boxes.says(&["wait", "over"]), "3");
+    let path = boxes.rig.path("store/sandboxes").join(id).join("lock");
+    // As its monitor has it until its very end.
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let lock = Lock::wait(file).unwrap();
+    let inotify = Inotify::init(InitFlags::empty()).unwrap();
+    inotify.add_watch(&path, AddWatchFlags::IN_OPEN).unwrap();
+    let remover = boxes.command(&["rm", "over"]).spawn().unwrap();
+    // It wants the lock, and wants it again.
+    let mut wanted = 0;
+    while wanted < 3 {
+        let mut ready = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+        let came = poll(&mut ready, PollTimeout::from(60_000_u16)).unwrap();
+        assert_eq!(came, 1, "it asks no more");
+        wanted += inotify.read_events().unwrap().len();
+    }
+    drop(lock);
+    assert_code(&end(remover), 0);
     assert!(boxes.left().is_empty(), "{:?}", boxes.left());
 }
 
@@ -308,25 +342,11 @@ fn a_detached_terminal_is_one() {
 fn without_a_command_pid_1_alone_keeps_the_sandbox_until_it_is_stopped() {
     let boxes = Sandboxes::new();
     let image = boxes.image();
-    let id = boxes.says(&[
-        "run",
-        "-d",
-        "--health-cmd",
-        "true",
-        "--health-interval",
-        "100ms",
-        "--name",
-        "idle",
-        &image,
-    ]);
+    let id = boxes.says(&["run", "-d", "--name", "idle", &image]);
     let pid = boxes.process(&id, "pid");
-    crate::health::until(&boxes, &id, "(healthy)");
-    // A check that has just ended, or the next, may be there for a moment.
-    let started = std::time::Instant::now();
-    while fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap() != "" {
-        assert!(started.elapsed() < crate::rig::HANG, "a child stays");
-        std::thread::yield_now();
-    }
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    assert_eq!(fs::read_to_string(children).unwrap(), "");
+    assert_eq!(boxes.says(&["exec", "idle", "echo", "joined"]), "joined");
     // Nothing in the sandbox would take notice of the time that stop gives.
     boxes.says(&["stop", "-t", "-1", "idle"]);
     assert_eq!(boxes.says(&["wait", "idle"]), "143");

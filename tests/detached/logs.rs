@@ -1,10 +1,11 @@
 //! What a detached sandbox wrote.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::rig::{assert_code, describe, text};
+use crate::rig::{Guard, assert_code, describe, end, text};
 use crate::sandbox::Sandboxes;
 
 #[test]
@@ -143,11 +144,20 @@ fn a_monitor_killed_in_a_flood_leaves_what_was_written_without_a_gap() {
     let count = "i=0; while :; do echo $i; i=$((i+1)); done";
     let id = boxes.detached(&["--name", "flood", "--log-opt", "max-size=1g"], count);
     let lines = || text(&boxes.palisade(&["logs", "flood"]).stdout);
-    while lines().len() < 200_000 {}
+    // It has written so much, and goes on.
+    let follow = || boxes.command(&["logs", "-f", "flood"]).spawn().unwrap();
+    let mut follower = follow();
+    let guard = Guard::over(&follower);
+    let mut begun = vec![0; 200_000];
+    let stdout = follower.stdout.as_mut().unwrap();
+    stdout.read_exact(&mut begun).unwrap();
+    drop(guard);
     let before = lines();
     kill(boxes.process(&id, "monitor"), Signal::SIGKILL).unwrap();
     // Its lock is free and PID 1 on its way to its end: nothing writes any more.
-    while boxes.states() != ["flood dead"] {}
+    assert_eq!(boxes.says(&["wait", "flood"]), "137");
+    assert_eq!(boxes.states(), ["flood dead"]);
+    end(follower);
     let after = lines();
     // What was in the log stays, and what came before the kill is there up to some byte.
     let shown = before.rfind('\n').unwrap();
@@ -158,6 +168,15 @@ fn a_monitor_killed_in_a_flood_leaves_what_was_written_without_a_gap() {
     }
     // The next run goes on behind it.
     boxes.says(&["start", "flood"]);
-    while !lines()[whole.len()..].contains("0\n1\n2\n") {}
+    let mut follower = follow();
+    let guard = Guard::over(&follower);
+    let mut seen = String::new();
+    let mut stdout = BufReader::new(follower.stdout.take().unwrap());
+    while seen.len() < whole.len() || !seen[whole.len()..].contains("0\n1\n2\n") {
+        assert_ne!(stdout.read_line(&mut seen).unwrap(), 0, "it never came");
+    }
+    drop(guard);
+    let _ = follower.kill();
+    follower.wait().unwrap();
     boxes.says(&["rm", "-f", "flood"]);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use crate::rig::{Rig, binary, code, describe, end, text};
+use crate::rig::{Rig, binary, code, describe, end, started, text};
 
 /// A place for sandboxes. What a failed test leaves running ends with it.
 pub struct Sandboxes {
@@ -56,6 +56,14 @@ impl Sandboxes {
         let id = self.says(&all);
         assert_eq!(id.len(), 64, "{id}");
         id
+    }
+
+    /// Waits until the first thing that a sandbox has said is a line `ready`.
+    #[track_caller]
+    pub fn until_ready(&self, name: &str) {
+        let mut follower = started(&mut self.command(&["logs", "-f", name]));
+        let _ = follower.kill();
+        follower.wait().unwrap();
     }
 
     /// Names and states of all sandboxes, in the order of `ps`.

@@ -3,17 +3,18 @@
 use std::fs;
 
 use crate::cgroup;
-use crate::rig::{assert_code, describe, processes_with, text};
+use crate::rig::{assert_code, describe, text, until_none_with};
 use crate::sandbox::Sandboxes;
 
 /// Ends at SIGTERM, and says so.
-const POLITE: &str = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
+const POLITE: &str = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
 
-/// A paused sandbox called `box`, and its id; none where it cannot be paused, which is then said.
+/// A sandbox called `box`, paused when its script has said `ready`, and its id; none where it cannot be paused, which is then said.
 fn paused(options: &[&str], script: &str) -> Option<(Sandboxes, String)> {
     let boxes = Sandboxes::new();
     let all = [&["--name", "box"], options].concat();
     let id = boxes.detached(&all, script);
+    boxes.until_ready("box");
     let output = boxes.palisade(&["pause", "box"]);
     if cgroup(&boxes, &id).is_none() {
         assert!(!nix::unistd::geteuid().is_root(), "{}", describe(&output));
@@ -154,7 +155,7 @@ fn a_paused_sandbox_can_be_asked_to_end_and_ends_as_it_would_have() {
 
 #[test]
 fn a_paused_sandbox_can_be_killed_and_other_signals_wait_for_it() {
-    let script = "trap 'exit 9' USR1; while :; do sleep 0.05; done";
+    let script = "trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done";
     let Some((boxes, _)) = paused(&[], script) else {
         return;
     };
@@ -176,7 +177,7 @@ fn a_paused_sandbox_is_removed_by_force_with_everything_in_it() {
     assert_code(&boxes.palisade(&["rm", "box"]), 1);
     assert_eq!(boxes.says(&["rm", "-f", "box"]), "box");
     assert!(boxes.left().is_empty(), "{:?}", boxes.left());
-    assert!(processes_with(&boxes.rig.mark()).is_empty());
+    until_none_with(&boxes.rig.mark());
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn a_paused_sandbox_starts_again_running() {
 
 #[test]
 fn the_time_limit_ends_a_paused_sandbox() {
-    let Some((boxes, _)) = paused(&["--timeout", "1s"], POLITE) else {
+    let Some((boxes, _)) = paused(&["--timeout", "5s"], POLITE) else {
         return;
     };
     assert_eq!(boxes.says(&["wait", "box"]), "124");

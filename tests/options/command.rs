@@ -183,7 +183,7 @@ fn the_stop_signal_is_the_images_where_none_is_asked_for() {
     let layout = layout::write(&rig, "stop.oci", &config, Packing::Tar);
     let image = format!("oci:{}", layout.display());
     let script = "trap 'echo usr2; exit 0' USR2; sleep 1000 & wait";
-    let options = ["--timeout", "1s"];
+    let options = ["--timeout", "5s"];
     let output = end(on(&rig, &options, &image, &["sh", "-c", script])
         .spawn()
         .unwrap());

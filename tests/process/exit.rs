@@ -40,7 +40,7 @@ fn the_time_limit_gives_124() {
 fn a_command_that_ends_well_on_the_stop_signal_still_ran_into_its_limit() {
     let rig = Rig::new();
     let output = rig.sh(
-        &["--timeout", "1s"],
+        &["--timeout", "5s"],
         "trap 'echo stopping; exit 0' TERM; sleep 1000 & wait",
     );
     assert_code(&output, 124);
@@ -50,7 +50,7 @@ fn a_command_that_ends_well_on_the_stop_signal_still_ran_into_its_limit() {
 #[test]
 fn the_limit_begins_with_the_stop_signal_that_was_asked_for() {
     let rig = Rig::new();
-    let options = ["--timeout", "1s", "--stop-signal", "USR1"];
+    let options = ["--timeout", "5s", "--stop-signal", "USR1"];
     let output = rig.sh(&options, "trap 'echo usr1; exit 0' USR1; sleep 1000 & wait");
     assert_code(&output, 124);
     assert_eq!(text(&output.stdout), "usr1\n");

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,12 +10,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Far beyond what any test needs: a hang becomes a failure.
-pub const HANG: Duration = Duration::from_mins(2);
+const HANG: Duration = Duration::from_mins(2);
 
 const APPLETS: &str = "sh cat dd echo env false fg head id kill ls mkdir nohup printf ps pwd rm setsid sleep stty test touch \
                        tr true tty wc yes";
@@ -188,20 +190,45 @@ pub fn describe(output: &Output) -> String {
 
 /// Command lines of the processes on this machine that carry `mark`, but for the test's own and `except`.
 pub fn processes_with(mark: &str) -> Vec<String> {
+    let found = numbered_with(mark).into_iter();
+    found.map(|(_, line)| line).collect()
+}
+
+/// Waits until there is none: what was killed, or has only to exit, is gone when the kernel gets to it.
+#[track_caller]
+pub fn until_none_with(mark: &str) {
+    loop {
+        let found = numbered_with(mark);
+        let Some((number, line)) = found.first() else {
+            return;
+        };
+        let pid = rustix::process::Pid::from_raw(*number).unwrap();
+        let flags = rustix::process::PidfdFlags::empty();
+        // One that cannot be opened has ended meanwhile.
+        if let Ok(process) = rustix::process::pidfd_open(pid, flags) {
+            let mut ready = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(HANG).unwrap();
+            assert_eq!(poll(&mut ready, timeout), Ok(1), "it never ends: {line}");
+        }
+    }
+}
+
+/// The same with their process ids.
+fn numbered_with(mark: &str) -> Vec<(i32, String)> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     entries
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            path.file_name()?.to_str()?.parse::<u32>().ok()?;
+            let number = path.file_name()?.to_str()?.parse().ok()?;
             let mut line = Vec::new();
             File::open(path.join("cmdline"))
                 .ok()?
                 .read_to_end(&mut line)
                 .ok()?;
             let line = text(&line).replace('\0', " ");
-            line.contains(mark).then_some(line)
+            line.contains(mark).then_some((number, line))
         })
         .collect()
 }

@@ -121,5 +121,6 @@ fn a_signal_that_comes_while_the_sandbox_is_made_is_not_lost() {
             describe(&output)
         );
     }
-    assert!(crate::rig::processes_with(&rig.mark()).is_empty());
+    // Where palisade itself was ended, what it had made ends on its own.
+    crate::rig::until_none_with(&rig.mark());
 }

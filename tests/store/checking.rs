@@ -169,17 +169,20 @@ fn killed_at_any_moment_a_load_leaves_a_store_in_order() {
     let shelf = Shelf::with("app", &says("x"));
     // Each time a step further: killed when it has read that much.
     for step in 0..12_u64 {
-        let child = shelf
+        let mut child = shelf
             .command(&["load", "-i", &format!("oci-archive:{archive}"), "debian"])
             .spawn()
             .unwrap();
         // As long as the process has not got so far, it is looked at again; a process that ended got everywhere.
+        let io = format!("/proc/{}/io", child.id());
         let progress = || {
-            let io = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap_or_default();
+            let io = fs::read_to_string(&io).unwrap_or_default();
             let line = io.lines().find_map(|line| line.strip_prefix("wchar: "));
             line.and_then(|count| count.parse::<u64>().ok())
         };
-        while progress().is_some_and(|count| count < step * (8 << 20)) {
+        while child.try_wait().unwrap().is_none()
+            && progress().is_some_and(|count| count < step * (8 << 20))
+        {
             std::thread::yield_now();
         }
         let _ = kill(pid(&child), Signal::SIGKILL);

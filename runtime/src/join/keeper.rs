@@ -51,7 +51,11 @@ pub(crate) struct Door<'a> {
 impl<'a> Door<'a> {
     /// None where nobody may join.
     pub(crate) fn new(prepared: &'a Prepared, mut inside: Inside, stack: Stack) -> Option<Self> {
-        let signals = inside.signals.take()?;
+        let Some(signals) = inside.signals.take() else {
+            // Freeing it could wait for a lock that nobody here will ever let go.
+            std::mem::forget(stack);
+            return None;
+        };
         Some(Self {
             prepared,
             inside,
