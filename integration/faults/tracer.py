@@ -20,7 +20,9 @@ SEIZE, LISTEN, GET_SYSCALL_INFO = 0x4206, 0x4208, 0x420E
 OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x100000
 EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_STOP = 1, 2, 3, 4, 128
 # Offsets in struct user (sys/user.h).
-RAX, ORIG_RAX = 80, 120
+RAX, RDI, ORIG_RAX = 80, 112, 120
+# brk(2) fails by returning the break as it was, which is what it does when asked for 0.
+BRK = 12
 WALL = 0x40000000
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -242,8 +244,13 @@ class Tracer:
                 if self.fault[3] == "kill":
                     os.kill(pid, signal.SIGKILL)
                     return
+                if number == BRK:
+                    ptrace(POKEUSER, pid, RDI, 0)
+                    self.pending[pid] = RDI, struct.unpack_from("<Q", info.raw, 32)[0]
+                    return
                 ptrace(POKEUSER, pid, ORIG_RAX, 0xFFFFFFFFFFFFFFFF)
                 value = 0 if self.fault[3] == "skip" else -self.fault[3]
-                self.pending[pid] = value & 0xFFFFFFFFFFFFFFFF
+                self.pending[pid] = RAX, value & 0xFFFFFFFFFFFFFFFF
         elif pid in self.pending:
-            ptrace(POKEUSER, pid, RAX, self.pending.pop(pid))
+            register, value = self.pending.pop(pid)
+            ptrace(POKEUSER, pid, register, value)

@@ -201,6 +201,7 @@ fn make_cgroup(
         always: true,
         ..cgroup::Request::default()
     };
+    sys::reserve_heap();
     let cgroup = match Cgroup::create(&plan.id, resources, &request) {
         Err(error) if plan.best_effort => {
             missing.push(format!("limits by cgroup: {error}"));

@@ -101,6 +101,20 @@ pub fn release_program() {
     };
 }
 
+/// Has the heap grow now by what a start needs. A heap that cannot grow any more ends the process, and with it who would remove
+/// what was made meanwhile.
+pub(crate) fn reserve_heap() {
+    // What malloc(3) takes from the heap and not from mmap(2), twice what a start needs.
+    const RESERVE: usize = 100 * 1024;
+    // SAFETY: sets two numbers of the allocator's, and frees what it has just given.
+    unsafe {
+        // Or else it would be returned at once.
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
+        // Seen by nobody, the two calls would be left out.
+        libc::free(std::hint::black_box(libc::malloc(RESERVE)));
+    }
+}
+
 /// Gives free memory of the heap back to the kernel (malloc_trim(3)).
 pub(crate) fn trim_heap() {
     // SAFETY: takes an integer only; the allocator keeps its own books.
