@@ -17,7 +17,7 @@ fn paused(options: &[&str], script: &str) -> Option<(Sandboxes, String)> {
     boxes.until_ready("box");
     let output = boxes.palisade(&["pause", "box"]);
     if cgroup(&boxes, &id).is_none() {
-        assert!(!nix::unistd::geteuid().is_root(), "{}", describe(&output));
+        assert!(!crate::is_to_be_had(), "{}", describe(&output));
         assert_code(&output, 1);
         let said = text(&output.stderr);
         assert!(

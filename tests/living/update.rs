@@ -40,13 +40,13 @@ fn shown(boxes: &Sandboxes) -> String {
     ])
 }
 
-/// Whether limits can be had here: root always can. Where not, the verb says so, and nothing is other than it was.
+/// Whether limits can be had here: see [`crate::is_to_be_had`]. Where not, the verb says so, and nothing is other than it was.
 #[track_caller]
 fn can_limit(boxes: &Sandboxes, output: &Output) -> bool {
     if output.status.success() {
         return true;
     }
-    assert!(!nix::unistd::geteuid().is_root(), "{}", describe(output));
+    assert!(!crate::is_to_be_had(), "{}", describe(output));
     assert_code(output, 1);
     let said = text(&output.stderr);
     assert!(
@@ -144,7 +144,7 @@ fn a_change_that_fails_leaves_no_control_group_that_nobody_knows_of() {
     let output = boxes.palisade(&["update", "--cpuset-cpus", "4000", "box"]);
     assert_code(&output, 1);
     let Some(directories) = cgroup(&boxes, &id) else {
-        assert!(!nix::unistd::geteuid().is_root(), "{}", describe(&output));
+        assert!(!crate::is_to_be_had(), "{}", describe(&output));
         return;
     };
     // It was made for the change, and the sandbox stays in it.
@@ -177,7 +177,7 @@ fn a_limited_sandbox_starts_again_at_once_when_its_monitor_was_killed() {
     let id = boxes.says(&create);
     let started = boxes.palisade(&["start", "box"]);
     if !started.status.success() {
-        assert!(!nix::unistd::geteuid().is_root(), "{}", describe(&started));
+        assert!(!crate::is_to_be_had(), "{}", describe(&started));
         return;
     }
     kill_monitor(&boxes, &id);
@@ -199,7 +199,7 @@ fn a_sandbox_that_does_not_run_gets_its_limits_at_the_next_start() {
         let id = boxes.says(&["inspect", "-f", "{{.Id}}", "box"]);
         assert_eq!(pids(&boxes, &id), "70");
     } else {
-        assert!(!nix::unistd::geteuid().is_root(), "{}", describe(&started));
+        assert!(!crate::is_to_be_had(), "{}", describe(&started));
     }
 }
 
