@@ -6,7 +6,7 @@ use std::fmt;
 use crate::canonical::rlimit;
 use crate::error::Error;
 use crate::pins::processors;
-use crate::policy::{Base, Flags, Handles, NetworkMode, Policy, Rlimit, RootMode, Setuid, Sys};
+use crate::policy::{Base, Flags, Handles, NetworkMode, Policy, Rlimit, Setuid, Sys};
 use crate::quantity::{format_duration, format_size};
 
 /// One key with different values. Displayed as `limits.memory: unlimited → 512MiB (tighter)`.
@@ -238,11 +238,7 @@ fn facts(policy: &Policy) -> Vec<Fact> {
 fn filesystem(policy: &Policy, facts: &mut Vec<Fact>) {
     let files = &policy.filesystem;
     facts.extend([
-        rank(
-            "filesystem.root",
-            files.root.word(),
-            u64::from(files.root == RootMode::Writable),
-        ),
+        rank("filesystem.root", files.root.word(), files.root as u64),
         allowed("filesystem.read", &files.read),
         allowed("filesystem.exec", &files.exec),
         allowed("filesystem.write", &files.write),

@@ -60,7 +60,7 @@ keys! {
     "limits", "a section", "{ pids = 256 }";
     "environment", "a section", "{ pass = [\"TERM\"] }";
 
-    "filesystem.root", "\"read-only\" or \"writable\"", "\"read-only\"";
+    "filesystem.root", "\"read-only\", \"in-memory\" or \"writable\"", "\"read-only\"";
     "filesystem.read", PATHS, "[\"/\"]";
     "filesystem.write", PATHS, "[\"/tmp\", \"~\"]";
     "filesystem.write-existing", PATHS, "[\"/dev\", \"/proc\"]";

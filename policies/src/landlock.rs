@@ -62,7 +62,7 @@ impl Policy {
         add(&files.exec, Access::ReadExec);
         add(&files.write_existing, Access::WriteFiles);
         add(&files.write, Access::Write);
-        if files.root == RootMode::Writable {
+        if files.root != RootMode::ReadOnly {
             add(&["/".to_owned()], Access::Write);
         }
         rules

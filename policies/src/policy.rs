@@ -148,7 +148,9 @@ pub struct Filesystem {
 pub enum RootMode {
     /// No: only tmpfs and mounts are writable.
     ReadOnly,
-    /// Yes, in a layer that belongs to the sandbox.
+    /// Yes, in a layer in memory, of the scratch size and inodes at most, which ends with the sandbox's processes.
+    InMemory,
+    /// Yes, in a layer on disk that belongs to the sandbox.
     Writable,
 }
 
@@ -349,7 +351,7 @@ macro_rules! words {
 words! {
     Tier { Full = "full", NoCgroup = "no-cgroup", NoNamespace = "no-namespace" }
     Flags { TightenOnly = "tighten-only", Refine = "refine" }
-    RootMode { ReadOnly = "read-only", Writable = "writable" }
+    RootMode { ReadOnly = "read-only", InMemory = "in-memory", Writable = "writable" }
     Handles { All = "all", Changes = "changes" }
     Setuid { Strip = "strip", Keep = "keep" }
     Sys { None = "none", ReadOnly = "read-only" }

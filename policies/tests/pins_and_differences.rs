@@ -88,7 +88,7 @@ fn a_policy_that_may_only_be_tightened_can_be_tightened() {
 
 #[test]
 fn a_policy_that_may_only_be_tightened_cannot_be_loosened_anywhere() {
-    let changes: [(&str, Change); 17] = [
+    let changes: [(&str, Change); 18] = [
         ("stop-timeout", |policy| {
             policy.stop_timeout = Duration::from_mins(1);
         }),
@@ -106,6 +106,9 @@ fn a_policy_that_may_only_be_tightened_cannot_be_loosened_anywhere() {
         }),
         ("filesystem.root", |policy| {
             policy.filesystem.root = palisade_policies::RootMode::Writable;
+        }),
+        ("filesystem.root", |policy| {
+            policy.filesystem.root = palisade_policies::RootMode::InMemory;
         }),
         ("filesystem.write", |policy| {
             policy.filesystem.write.push("/var".to_owned());

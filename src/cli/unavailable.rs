@@ -143,11 +143,6 @@ const TABLE: &[(&str, char, &str)] = &[
     ),
     ("runtime", '\0', "nothing: palisade is the runtime"),
     (
-        "storage-opt",
-        '\0',
-        "--policy with scratch sizes under [filesystem]",
-    ),
-    (
         "sysctl",
         '\0',
         "leave it out: kernel settings are read-only in a sandbox",

@@ -32,6 +32,8 @@ pub struct Limits {
     pub pids: Option<Pids>,
     /// Bytes of /dev/shm.
     pub shm: Option<u64>,
+    /// Bytes of a writable layer in memory.
+    pub layer: Option<u64>,
     /// Bytes on standard output and standard error together.
     pub output: Option<u64>,
     /// `--ulimit`, by name as policies have them.
@@ -71,6 +73,7 @@ pub struct Typed {
     pub cpuset_mems: Option<OsString>,
     pub pids: Option<OsString>,
     pub shm: Option<OsString>,
+    pub layer: Option<OsString>,
     pub output: Option<OsString>,
     pub ulimits: Vec<OsString>,
 }
@@ -152,6 +155,7 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
         cpuset_mems: list("--cpuset-mems", typed.cpuset_mems)?,
         pids: pids(typed.pids)?,
         shm: size("--shm-size", typed.shm)?.filter(|&n| n > 0),
+        layer: typed.layer.map(layer).transpose()?,
         output: size("--output-limit", typed.output)?.filter(|&n| n > 0),
         ulimits: typed
             .ulimits
@@ -159,6 +163,21 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
             .map(ulimit)
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// docker's `--storage-opt size=SIZE`.
+fn layer(typed: OsString) -> Result<u64, Failure> {
+    let size = typed.to_str().and_then(|text| text.strip_prefix("size="));
+    size.and_then(parse_size)
+        .filter(|&bytes| bytes > 0)
+        .ok_or_else(|| {
+            wrong(
+                "--storage-opt",
+                &typed,
+                "a size of the writable layer",
+                "--storage-opt size=2g",
+            )
+        })
 }
 
 fn wrong(option: &str, typed: &OsStr, expected: &str, example: &str) -> Failure {
@@ -329,6 +348,15 @@ mod tests {
         assert_eq!(both("-1").unwrap().swap, Some(Swap::Unlimited));
         assert!(both("32m").is_err());
         assert!(with(|t| t.memory_swap = Some("1g".into())).is_err());
+    }
+
+    #[test]
+    fn a_size_is_all_that_a_writable_layer_can_be_given() {
+        let layer = |typed: &str| with(|t| t.layer = Some(typed.into()));
+        assert_eq!(layer("size=1g").unwrap().layer, Some(1 << 30));
+        for odd in ["1g", "size=", "size=0", "size=x", "dm.basesize=1g"] {
+            assert!(layer(odd).is_err(), "{odd}");
+        }
     }
 
     #[test]

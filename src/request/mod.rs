@@ -165,13 +165,7 @@ impl Request {
                 text::stop_timeout("--stop-timeout", &v)
             })?,
             mounts: mounts::understand(arguments.mounts, arguments.device, caller)?,
-            root_mode: arguments.read_only.map(|yes| {
-                if yes {
-                    RootMode::ReadOnly
-                } else {
-                    RootMode::Writable
-                }
-            }),
+            root_mode: root_mode(arguments.read_only, arguments.storage_opt.is_some())?,
             remove: arguments.remove,
             user: optional(arguments.user, |v| text::utf8("--user", v))?
                 .filter(|user| !user.is_empty()),
@@ -202,6 +196,7 @@ impl Request {
                 cpuset_mems: arguments.cpuset_mems,
                 pids: arguments.pids_limit,
                 shm: arguments.shm_size,
+                layer: arguments.storage_opt,
                 output: arguments.output_limit,
                 ulimits: arguments.ulimit,
             })?,
@@ -263,6 +258,20 @@ fn userns(typed: &OsString) -> Result<Userns, Failure> {
             ));
         }
     })
+}
+
+/// `--read-only` and `--storage-opt`, of which the second is about what is not read-only.
+fn root_mode(read_only: Option<bool>, sized: bool) -> Result<Option<RootMode>, Failure> {
+    match (read_only, sized) {
+        (Some(true), true) => Err(Failure::new(
+            "--storage-opt is about a writable layer, and --read-only lets none be written",
+            "one of the two",
+        )),
+        (_, true) => Ok(Some(RootMode::InMemory)),
+        (Some(true), false) => Ok(Some(RootMode::ReadOnly)),
+        (Some(false), false) => Ok(Some(RootMode::Writable)),
+        (None, false) => Ok(None),
+    }
 }
 
 fn network(typed: &OsString) -> Result<NetworkMode, Failure> {

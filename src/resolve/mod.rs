@@ -177,7 +177,7 @@ pub fn resolve(
                 tier: tier(&spec, policy),
                 id: place.id,
                 spec,
-                root: root_of(source, policy, read_only, place),
+                root: root_of(source, policy, place),
                 files,
                 landlock,
             },
@@ -273,7 +273,7 @@ fn namespaces(user: bool, network_is_hosts: bool) -> Vec<LinuxNamespace> {
         .collect()
 }
 
-fn root_of(source: Source<'_>, policy: &Policy, read_only: bool, place: Place<'_>) -> Root {
+fn root_of(source: Source<'_>, policy: &Policy, place: Place<'_>) -> Root {
     let scratch = Scratch {
         size: policy.filesystem.scratch_size,
         inodes: policy.filesystem.scratch_inodes,
@@ -290,10 +290,9 @@ fn root_of(source: Source<'_>, policy: &Policy, read_only: bool, place: Place<'_
                 .rev()
                 .map(|layer| layer.path.clone())
                 .collect(),
-            upper: if read_only {
-                Upper::Tmpfs(scratch)
-            } else {
-                Upper::Directory(place.directory.to_owned())
+            upper: match policy.filesystem.root {
+                RootMode::ReadOnly | RootMode::InMemory => Upper::Tmpfs(scratch),
+                RootMode::Writable => Upper::Directory(place.directory.to_owned()),
             },
         },
     }

@@ -23,6 +23,10 @@ pub fn refine(
     refined.stop_timeout = request.stop_timeout.unwrap_or(refined.stop_timeout);
     refined.network.mode = request.network.unwrap_or(refined.network.mode);
     refined.filesystem.root = request.root_mode.unwrap_or(refined.filesystem.root);
+    refined.filesystem.scratch_size = request
+        .limits
+        .layer
+        .unwrap_or(refined.filesystem.scratch_size);
     capabilities(&mut refined, request);
     // --best-effort goes on with less than was asked for, and never with less than the policy demands.
     refined.minimum_tier = request.protection.require.unwrap_or(policy.minimum_tier);

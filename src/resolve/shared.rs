@@ -262,7 +262,7 @@ fn refuse(request: &Request, policy: &Policy, caller: &Caller) -> Result<(), Fai
             ));
         }
     }
-    if policy.filesystem.root == RootMode::Writable {
+    if policy.filesystem.root != RootMode::ReadOnly {
         return Err(cannot(
             "a writable root",
             "runs on this machine's own root, which stays as it is",

@@ -398,6 +398,25 @@ fn the_root_is_read_only_over_a_layer_in_memory_unless_it_shall_be_writable() {
         panic!()
     };
     assert_eq!(upper, &Upper::Directory("/d/sandboxes/x".into()));
+    let sized = plan(&["--storage-opt", "size=8m", "x", "true"]);
+    assert_eq!(sized.spec.root().as_ref().unwrap().readonly(), Some(false));
+    let Root::Overlay {
+        upper: Upper::Tmpfs(scratch),
+        ..
+    } = &sized.root
+    else {
+        panic!("{:?}", sized.root)
+    };
+    assert_eq!(scratch.size, 8 << 20);
+    let image = image(ImageConfig::default());
+    assert!(
+        plan_on(
+            &image,
+            &root(),
+            &["--read-only", "--storage-opt", "size=8m", "x", "true"]
+        )
+        .is_err()
+    );
 }
 
 #[test]
@@ -711,6 +730,7 @@ fn a_policy_that_may_only_be_tightened_refuses_what_loosens_it() {
         &["--network", "host"],
         &["--cap-add", "NET_RAW"],
         &["--read-only=false"],
+        &["--storage-opt", "size=8m"],
         &["--security-opt", "seccomp=unconfined"],
         &["--security-opt", "landlock=unconfined"],
         &["--best-effort"],

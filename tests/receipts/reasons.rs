@@ -42,6 +42,34 @@ fn a_file_system_without_inodes_is_full() {
 }
 
 #[test]
+fn a_writable_layer_in_memory_takes_no_more_than_its_size_and_its_files() {
+    let rig = Rig::new();
+    let policy = rig.path("few.toml");
+    fs::write(
+        &policy,
+        "[filesystem]\nroot = \"in-memory\"\nscratch-inodes = 40\n",
+    )
+    .unwrap();
+    let policy = format!("--policy={}", policy.display());
+    let large = "echo x >/file && head -c 2000000 /dev/zero >/large || exit 3";
+    let many = "i=0; while touch /$i; do i=$((i + 1)); done; exit 4";
+    for (options, script, expected) in [
+        (&["--storage-opt", "size=1m"][..], large, 3),
+        (&[&policy], many, 4),
+    ] {
+        let options = [&["--user", "0"], options].concat();
+        let (code, receipt, said) = run(&rig, &options, script);
+        assert_eq!(
+            (code, &receipt["result"]["reason"]),
+            (expected, &"disk".into()),
+            "{said}"
+        );
+        assert_eq!(receipt["result"]["full"], serde_json::json!(["/"]));
+        assert!(said.contains("no room left in /\n"), "{said}");
+    }
+}
+
+#[test]
 fn the_writable_layer_is_full_where_the_images_directory_is_written_to() {
     let rig = Rig::new();
     let policy = rig.path("small.toml");
