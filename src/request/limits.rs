@@ -155,7 +155,7 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
         cpuset_mems: list("--cpuset-mems", typed.cpuset_mems)?,
         pids: pids(typed.pids)?,
         shm: size("--shm-size", typed.shm)?.filter(|&n| n > 0),
-        layer: typed.layer.map(layer).transpose()?,
+        layer: typed.layer.as_deref().map(layer).transpose()?,
         output: size("--output-limit", typed.output)?.filter(|&n| n > 0),
         ulimits: typed
             .ulimits
@@ -166,14 +166,14 @@ pub fn understand(typed: Typed) -> Result<Limits, Failure> {
 }
 
 /// docker's `--storage-opt size=SIZE`.
-fn layer(typed: OsString) -> Result<u64, Failure> {
+fn layer(typed: &OsStr) -> Result<u64, Failure> {
     let size = typed.to_str().and_then(|text| text.strip_prefix("size="));
     size.and_then(parse_size)
         .filter(|&bytes| bytes > 0)
         .ok_or_else(|| {
             wrong(
                 "--storage-opt",
-                &typed,
+                typed,
                 "a size of the writable layer",
                 "--storage-opt size=2g",
             )
