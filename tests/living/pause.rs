@@ -100,10 +100,16 @@ fn a_paused_sandbox_stands_still_says_so_and_goes_on() {
 /// The process and all below it that have not ended.
 fn family(pid: i32) -> Vec<i32> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let over = read("stat")
+    let stat = read("stat");
+    let fields: Vec<&str> = stat
         .rsplit(')')
         .next()
-        .is_none_or(|rest| rest.trim_start().starts_with('Z'));
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    // Ended, or ending (`PF_EXITING`).
+    let flags: Option<u64> = fields.get(6).and_then(|flags| flags.parse().ok());
+    let over = fields.first() == Some(&"Z") || flags.is_none_or(|flags| flags & 4 != 0);
     let children = read(&format!("task/{pid}/children"));
     let children = children
         .split_whitespace()
@@ -114,7 +120,7 @@ fn family(pid: i32) -> Vec<i32> {
 
 #[test]
 fn nothing_of_a_sandbox_that_makes_processes_all_the_time_runs_on() {
-    let busy = "i=0; while [ $i -lt 4 ]; do (while :; do (true; sleep 0.01 & true) & wait; done) & i=$((i+1)); done; wait";
+    let busy = "i=0; while [ $i -lt 4 ]; do (while :; do (true; sleep 0.01 & true) & wait; done) & i=$((i+1)); done; echo ready; wait";
     let Some((boxes, id)) = paused(&[], busy) else {
         return;
     };
