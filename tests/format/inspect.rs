@@ -95,7 +95,8 @@ fn a_sandbox_answers_as_a_container_does() {
     assert_eq!(both[0]["SizeRw"], 0);
     assert!(both[0]["SizeRootFs"].as_u64() > Some(0), "{}", both[0]);
     assert_eq!(both[1]["Name"], "cache");
-    all.prints(&["stop", "-t", "0", "agent"]);
+    all.prints(&["kill", "agent"]);
+    all.prints(&["wait", "agent"]);
     assert_eq!(
         ask("{{.State.Running}} {{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}"),
         "false exited 137 0\n"
