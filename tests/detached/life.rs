@@ -288,6 +288,31 @@ fn an_ended_sandbox_is_started_again_as_its_policy_says() {
 }
 
 #[test]
+fn what_is_killed_is_not_started_again_and_other_signals_change_nothing() {
+    let boxes = Sandboxes::new();
+    let script = "trap 'echo hup; exit 3' HUP; echo up; while :; do sleep 0.02; done";
+    for (signal, code) in [("KILL", "137"), ("TERM", "143")] {
+        boxes.detached(&["--name", signal, "--restart", "always"], script);
+        assert_eq!(boxes.says(&["kill", "-s", signal, signal]), signal);
+        assert_eq!(boxes.says(&["wait", signal]), code);
+        // The monitor ends when it tries no more.
+        boxes.palisade(&["logs", "-f", signal]);
+        assert_eq!(boxes.says(&["ps", "-aq", "-f", "status=running"]), "");
+    }
+    boxes.detached(&["--name", "web", "--restart", "always"], script);
+    let mut follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
+    let stdout = follower.stdout.as_mut().unwrap();
+    let mut said = [0; 3];
+    stdout.read_exact(&mut said).unwrap();
+    boxes.says(&["kill", "-s", "HUP", "web"]);
+    let mut again = [0; 7];
+    stdout.read_exact(&mut again).unwrap();
+    assert_eq!(&again, b"hup\nup\n");
+    boxes.says(&["stop", "web"]);
+    end(follower);
+}
+
+#[test]
 fn restart_begins_a_sandbox_anew() {
     let boxes = Sandboxes::new();
     let id = boxes.detached(&["--name", "web"], "echo up; exec sleep 1000");

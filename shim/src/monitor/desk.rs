@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags};
 use palisade_runtime::{Plan, Sandbox};
 
@@ -295,6 +296,9 @@ impl Desk {
                 true
             }
             Request::Signal(signal) => {
+                // As with docker: what is killed, or sent its stop signal, was meant to end.
+                let ends = [libc::SIGKILL, self.known.config.stop_signal].contains(&signal);
+                self.known.state.stopped |= ends;
                 orders.push(Order::Signal(signal));
                 let number = signal.to_string();
                 self.record("kill", &[("signal", &number)]);
@@ -427,10 +431,10 @@ impl Desk {
                 other => other.map_err(Error::system("wait for the next start"))?,
             };
             drop(fds);
-            for order in self.turn() {
-                if matches!(order, Order::Stop(..)) {
-                    return Ok(true);
-                }
+            let orders = self.turn();
+            let ended = |order: &Order| matches!(order, Order::Stop(..) | Order::Signal(_));
+            if self.known.state.stopped && orders.iter().any(ended) {
+                return Ok(true);
             }
         }
     }
