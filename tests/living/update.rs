@@ -253,7 +253,8 @@ fn another_restart_policy_holds_at_the_next_end() {
         .spawn()
         .unwrap();
     let _guard = Guard::over(&events);
-    boxes.says(&["kill", "box"]);
+    // Neither SIGKILL nor the stop signal, which would be meant to end it for good.
+    boxes.says(&["kill", "-s", "USR1", "box"]);
     let mut starts = BufReader::new(events.stdout.take().unwrap()).lines();
     for _ in 0..2 {
         assert_eq!(starts.next().unwrap().unwrap(), "start");
