@@ -24,7 +24,11 @@ fn ask(matches: &ArgMatches, request: Request) -> Result<u8, Failure> {
             let client = connect(&entry)?.ok_or_else(|| Error::NotRunning {
                 id: entry.short().to_owned(),
             })?;
-            client.ask(request).map(drop)
+            match client.ask(request) {
+                // It ended before it could be asked.
+                Err(Error::MonitorGone { id }) => Err(Error::NotRunning { id }),
+                other => other.map(drop),
+            }
         });
         done.map_err(|error| failure(&error))?;
         Ok(Some(name.to_owned()))
