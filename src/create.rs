@@ -29,6 +29,12 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let caller = Caller::read(ranges)?;
     let mut request = Request::new(arguments, &caller)?;
     request.life.detach = true;
+    if request.receipt.is_asked_for() {
+        return Err(Failure::new(
+            "palisade create runs nothing, and a receipt is of a run",
+            "palisade run -d with --receipt or --receipt-log",
+        ));
+    }
     let ready = prepare(&request, caller)?;
     if request.dry_run {
         return print(&dry_run::text(&ready.resolved)?).map(|()| 0);

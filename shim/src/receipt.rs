@@ -42,6 +42,18 @@ pub struct Request {
     pub facts: Facts,
 }
 
+impl Request {
+    /// The same for runs that no caller waits for: only a file of its own and a log can be written again.
+    pub(crate) fn of_later_runs(&self) -> Option<Self> {
+        let again = |to: &To| match to {
+            To::Stdout => false,
+            To::File(path) => std::fs::metadata(path).map_or(true, |found| found.is_file()),
+        };
+        let to = self.to.clone().filter(again);
+        (to.is_some() || self.log.is_some()).then(|| Self { to, ..self.clone() })
+    }
+}
+
 /// Where a receipt goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {

@@ -288,6 +288,7 @@ fn an_ended_sandbox_is_started_again_as_its_policy_says() {
 }
 
 #[test]
+
 fn what_is_killed_is_not_started_again_and_other_signals_change_nothing() {
     let boxes = Sandboxes::new();
     let script = "trap 'echo hup; exit 3' HUP; echo up; while :; do sleep 0.02; done";
@@ -310,6 +311,37 @@ fn what_is_killed_is_not_started_again_and_other_signals_change_nothing() {
     assert_eq!(&again, b"hup\nup\n");
     boxes.says(&["stop", "web"]);
     end(follower);
+}
+
+#[test]
+fn a_sandbox_that_starts_again_has_a_receipt_of_each_run() {
+    let boxes = Sandboxes::new();
+    let (file, log) = (boxes.rig.path("receipt.json"), boxes.rig.path("log"));
+    let (file, log) = (file.to_str().unwrap(), log.to_str().unwrap());
+    let options = ["--receipt", file, "--receipt-log", log];
+    boxes.detached(
+        &[
+            &options[..],
+            &["--name", "tries", "--restart", "on-failure:2"],
+        ]
+        .concat(),
+        "exit 3",
+    );
+    // The monitor ends when it tries no more.
+    boxes.says(&["logs", "-f", "tries"]);
+    assert_eq!(fs::read_to_string(log).unwrap().lines().count(), 3);
+    let said = boxes.says(&["receipt", "verify", log]);
+    assert!(said.contains("number 3, exit code 3"), "{said}");
+    assert!(fs::read_to_string(file).unwrap().contains("\"ended\""));
+
+    let image = boxes.image();
+    let output = boxes.palisade(&["create", "--receipt", file, &image, "true"]);
+    assert_code(&output, 125);
+    assert!(
+        text(&output.stderr).contains("create runs nothing"),
+        "{}",
+        describe(&output)
+    );
 }
 
 #[test]

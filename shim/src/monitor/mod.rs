@@ -27,7 +27,7 @@ pub use request::{Answer, Request};
 use crate::outcome::Outcome;
 use crate::state::{Known, Lock, Registry, Status};
 use crate::supervise::{self, Options};
-use crate::{Error, restart};
+use crate::{Error, receipt, restart};
 
 /// Starts a sandbox whose lock the caller has, with a monitor of its own, and returns when its command is being executed.
 ///
@@ -90,7 +90,14 @@ pub fn attend(
 /// The life of a monitor: run, and run again as the policy says.
 fn watch(mut desk: Desk, plan: &Plan, options: &Options) -> u8 {
     let mut backoff = restart::Backoff::default();
-    let once = Options::default();
+    let later = Options {
+        receipt: options
+            .receipt
+            .as_ref()
+            .and_then(receipt::Request::of_later_runs),
+        digest_output: options.digest_output,
+        ..Options::default()
+    };
     let mut options = options;
     let mut changed: Option<Plan> = None;
     loop {
@@ -98,8 +105,7 @@ fn watch(mut desk: Desk, plan: &Plan, options: &Options) -> u8 {
         let plan = changed.as_ref().unwrap_or(plan);
         let result = supervise::run_at(plan, options, Some(&mut desk));
         let next = desk.plan.take();
-        // A receipt is of the first run.
-        options = &once;
+        options = &later;
         let code = match &result {
             Ok(outcome) => outcome.code,
             Err(error) => error.exit_code(),

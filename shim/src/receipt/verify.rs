@@ -151,6 +151,9 @@ fn read(path: &Path, mut each: impl FnMut(&Document)) -> io::Result<()> {
 }
 
 fn parse(document: &Document) -> Result<Value, String> {
+    if document.text.is_empty() {
+        return Err("there is nothing in it: no run that it is of has ended".to_owned());
+    }
     let value: Value = serde_json::from_slice(document.text)
         .map_err(|error| format!("it is damaged, and no JSON: {error}"))?;
     Ok(value)
