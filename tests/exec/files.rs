@@ -108,6 +108,7 @@ fn what_cannot_be_copied_is_said_in_a_line() {
             "there is no such directory",
         ),
         ("/etc/hostname", "nobody:/tmp", "no sandbox is named nobody"),
+        ("box:/dev/null", "/tmp", "/dev/null: it is a device"),
     ] {
         let output = boxes.palisade(&["cp", from, to]);
         assert_code(&output, 1);

@@ -18,7 +18,7 @@ use super::{ArchiveError, failed};
 /// Writes `source` and everything beneath it as an archive in which it is called `name`.
 ///
 /// Symbolic links are kept as such; `follow` follows one at `source` itself. Directories are walked by handle, so that
-/// nobody can lead the walk elsewhere. Sockets and devices are left out. A file that changes meanwhile has the length that
+/// nobody can lead the walk elsewhere. Sockets and devices beneath it are left out. A file that changes meanwhile has the length that
 /// it had when it was opened.
 ///
 /// # Errors
@@ -27,6 +27,12 @@ pub fn pack(source: &Path, name: &OsStr, follow: bool, to: impl Write) -> Result
     let mut builder = Builder::new(to);
     let path = c_string(source.as_os_str())?;
     let top = Entry::open(AT_FDCWD, &path, follow).map_err(failed("read", source))?;
+    if matches!(top, Entry::Other) {
+        return Err(ArchiveError::Refused {
+            path: source.into(),
+            why: "it is a device or a socket, or hidden by the policy",
+        });
+    }
     let mut walk = Walk {
         builder: &mut builder,
         source: source.to_owned(),
