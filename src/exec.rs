@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use palisade_rootfs::Users;
 use palisade_runtime::{JoinCommand, Plan, Service, Usage, User, terminal};
@@ -41,10 +41,6 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         ));
     }
     let caller = Caller::of_process()?;
-    let entry = find(arguments.root.as_deref(), &arguments.sandbox, &caller)?;
-    let command = understand(&arguments, &entry, &caller)?;
-    let hand_in = |connection| hand_in(&entry, &connection);
-    let struck = || entry.struck();
     let wanted = Receipt::understand(
         arguments.receipt.clone(),
         arguments.receipt_log.clone(),
@@ -52,6 +48,13 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         false,
         &caller,
     )?;
+    let start = SystemTime::now();
+    let recorded_failure = |failure| of_failure(&wanted, &arguments.sandbox, start, failure);
+    let entry =
+        find(arguments.root.as_deref(), &arguments.sandbox, &caller).map_err(recorded_failure)?;
+    let command = understand(&arguments, &entry, &caller).map_err(recorded_failure)?;
+    let hand_in = |connection| hand_in(&entry, &connection);
+    let struck = || entry.struck();
     if command.detached {
         if wanted.is_asked_for() {
             return Err(Failure::new(
@@ -86,6 +89,23 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         sandboxes::complain(&Failure::new(problem.to_string(), advice));
     }
     Ok(outcome.code)
+}
+
+/// Writes the receipt, where one was asked for, of a command that never got to its sandbox.
+fn of_failure(wanted: &Receipt, sandbox: &OsStr, start: SystemTime, failure: Failure) -> Failure {
+    if wanted.is_asked_for() {
+        let facts = Facts {
+            name: Some(sandbox.to_string_lossy().into_owned()),
+            ..Facts::default()
+        };
+        let request = asked::with(wanted, facts);
+        let written = receipt::failed(&request, start, failure.code(), failure.message());
+        if let Err(problem) = written {
+            let advice = problem.advice().unwrap_or_default();
+            sandboxes::complain(&Failure::new(problem.to_string(), advice));
+        }
+    }
+    failure
 }
 
 /// What a receipt says of a command that joins: the sandbox's plan with the command in the place of its first one.

@@ -39,6 +39,19 @@ fn a_command_that_joins_leaves_a_receipt_of_its_own() {
     let checked = boxes.palisade(&["receipt", "verify", file]);
     assert_code(&checked, 0);
 
+    for refused in [
+        &["-u", "nobody-there", "box", "true"][..],
+        &["no-such-box", "true"],
+    ] {
+        let output = boxes.palisade(&[&["exec", "--receipt", file], refused].concat());
+        assert_code(&output, 125);
+        let receipt: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(receipt["result"]["reason"], "setup", "{refused:?}");
+        assert!(receipt["result"]["error"].is_string(), "{receipt}");
+        assert_code(&boxes.palisade(&["receipt", "verify", file]), 0);
+        fs::remove_file(&path).unwrap();
+    }
+
     let output = boxes.palisade(&["exec", "--receipt", file, "box", "no-such-command"]);
     assert_code(&output, 127);
     let receipt: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
