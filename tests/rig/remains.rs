@@ -58,7 +58,8 @@ pub fn assert_nothing_remains(rig: &Rig, id: &str) {
     }
 }
 
-/// Directories below /sys/fs/cgroup whose name has a sandbox's id in it.
+/// Directories below /sys/fs/cgroup whose name has a sandbox's id in it, but for a scope that no process is in: systemd
+/// removes it once it has heard of that.
 pub fn cgroups_of(id: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     visit(Path::new("/sys/fs/cgroup"), id, &mut found);
@@ -69,10 +70,17 @@ fn visit(directory: &Path, id: &str, found: &mut Vec<PathBuf>) {
     // Cgroups of others come and go while this looks.
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if entry.file_name().to_string_lossy().contains(id) {
+            if entry.file_name().to_string_lossy().contains(id) && !is_empty_scope(&entry.path()) {
                 found.push(entry.path());
             }
             visit(&entry.path(), id, found);
         }
     }
+}
+
+/// What the caller was in may still be there; a directory of the sandbox's own has its id, and is found by itself.
+fn is_empty_scope(directory: &Path) -> bool {
+    directory.extension().is_some_and(|kind| kind == "scope")
+        && fs::read_to_string(directory.join("cgroup.events"))
+            .map_or(true, |events| events.contains("populated 0"))
 }
