@@ -133,7 +133,12 @@ pub fn remove(
 ) -> Result<(), Failure> {
     const SIGKILL: i32 = 9;
     let lock = entry.lock_unless_live();
-    let lock = match lock.map_err(|error| failure(&error))? {
+    let lock = match lock {
+        // It removed itself.
+        Err(Error::NoSuchSandbox { .. }) if force => return Ok(()),
+        other => other.map_err(|error| failure(&error))?,
+    };
+    let lock = match lock {
         Some(lock) => lock,
         None if !force => {
             return Err(Failure::new(

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::remains::cgroups_of;
-use crate::rig::{entries, processes_with, text};
+use crate::rig::{entries, text, until_none_with};
 use crate::sandbox::Sandboxes;
 
 /// Seconds to sleep that no other test's processes have among their words.
@@ -36,20 +36,16 @@ pub fn check(boxes: &Sandboxes, what: &str) {
     for id in &ids {
         boxes.says(&["rm", "-f", id]);
     }
+    // A killed process is gone when the kernel gets to it, and its control group after that.
+    for mark in [boxes.rig.mark(), long()] {
+        until_none_with(&mark);
+    }
     age_cgroups(boxes);
     boxes.says(&["ps"]);
     assert!(boxes.left().is_empty(), "{what}: {:?}", boxes.left());
     for place in ["tmp", "run", "store/tmp", "store/partial"] {
         let left = entries(&boxes.rig.path(place));
         assert!(left.is_empty(), "{what}: {place} holds {left:?}");
-    }
-    // A killed process is gone when the kernel gets to it.
-    let end = Instant::now() + Duration::from_mins(1);
-    for mark in [boxes.rig.mark(), long()] {
-        while !processes_with(&mark).is_empty() {
-            assert!(Instant::now() < end, "{what}: {:?}", processes_with(&mark));
-            std::thread::yield_now();
-        }
     }
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(

@@ -38,7 +38,10 @@ pub use denials::Denial;
 pub use error::Error;
 pub use idmap::helper;
 pub use join::joined::{JoinEvent, Joined};
-pub use join::request::{Copied, JoinCommand, Lasting, Service, User};
+pub use join::request::{
+    Copied, JoinCommand, Lasting, OTHER_VERSION, OTHER_VERSION_ADVICE, REQUEST_VERSION, Service,
+    User,
+};
 pub use launch::{launch, launch_recorded};
 pub use palisade_policies::{
     Tier,

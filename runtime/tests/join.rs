@@ -4,7 +4,7 @@ mod plans;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -61,6 +61,10 @@ fn main() {
         (
             "files_go_in_and_come_out_under_the_commands_own_confinement",
             files_go_in_and_come_out_under_the_commands_own_confinement,
+        ),
+        (
+            "a_request_of_another_version_is_refused_with_a_word_about_it",
+            a_request_of_another_version_is_refused_with_a_word_about_it,
         ),
         (
             "nobody_inside_can_look_into_a_keeper",
@@ -481,6 +485,37 @@ fn files_go_in_and_come_out_under_the_commands_own_confinement() {
     assert_eq!(error, "write /dev/shm/name: Permission denied");
     let error = unpack("/usr/x").expect_err("read-only").to_string();
     assert!(error.contains("Read-only file system"), "{error}");
+}
+
+fn a_request_of_another_version_is_refused_with_a_word_about_it() {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use nix::sys::socket::{
+        AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
+    };
+    let place = Place::idle();
+    let file = memfd_create(c"request", MFdFlags::MFD_CLOEXEC).expect("a file");
+    let version = palisade_runtime::REQUEST_VERSION + 1;
+    let request = [&version.to_ne_bytes()[..], b"whatever it says"].concat();
+    nix::unistd::write(&file, &request).expect("written");
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("a pair");
+    let (file, ours, stream) = (file.as_raw_fd(), ours.as_raw_fd(), null());
+    let descriptors = [
+        file,
+        stream.as_raw_fd(),
+        stream.as_raw_fd(),
+        stream.as_raw_fd(),
+    ];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let byte = [std::io::IoSlice::new(&[1])];
+    sendmsg::<()>(ours, &byte, &rights, MsgFlags::empty(), None).expect("sent");
+    place.sandbox.admit(theirs.as_fd()).expect("admitted");
+    let mut answer = [0; 4096];
+    let count = recv(ours, &mut answer, MsgFlags::empty()).expect("an answer");
+    let said = String::from_utf8_lossy(&answer[..count]);
+    assert!(said.contains("another version of palisade"), "{said}");
+    assert!(said.contains("palisade restart"), "{said}");
 }
 
 fn nobody_inside_can_look_into_a_keeper() {

@@ -26,6 +26,8 @@ pub struct Copies<'a> {
     left: bool,
     /// Whether the command has ended, and only what it wrote before that is wanted.
     draining: bool,
+    /// Whether the command has written anything.
+    spoke: bool,
 }
 
 impl<'a> Copies<'a> {
@@ -45,6 +47,7 @@ impl<'a> Copies<'a> {
             keys: Vec::new(),
             left: false,
             draining: false,
+            spoke: false,
         }
     }
 
@@ -57,6 +60,11 @@ impl<'a> Copies<'a> {
     /// Whether the caller has.
     pub fn left(&self) -> bool {
         self.left
+    }
+
+    /// Whether the command has written anything that was copied.
+    pub fn spoke(&self) -> bool {
+        self.spoke
     }
 
     /// The command's terminal is there.
@@ -91,7 +99,9 @@ impl<'a> Copies<'a> {
         let mut hung_up = None;
         for output in &mut self.output {
             let Some(relay) = output else { continue };
-            match relay.pump() {
+            let flow = relay.pump();
+            self.spoke |= relay.came();
+            match flow {
                 Flow::Open => {}
                 Flow::Ended | Flow::Left => *output = None,
                 // A pipe breaks under its writer when we close it; a terminal is hung up and takes no more.

@@ -344,7 +344,9 @@ impl Watch<'_> {
                     usage,
                 }));
             }
-            Some(JoinEvent::Closed) if self.started.is_none() => return Err(Error::NeverStarted),
+            Some(JoinEvent::Closed) if self.started.is_none() && !self.spoke()? => {
+                return Err(Error::NeverStarted);
+            }
             // The sandbox has ended, and the command with it.
             Some(JoinEvent::Closed) => {
                 return Ok(Some(Ended {
@@ -355,6 +357,12 @@ impl Watch<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the command has written anything: then it ran, though its keeper had no time to say so.
+    fn spoke(&mut self) -> Result<bool, Error> {
+        self.copy()?;
+        Ok(self.copies.spoke())
     }
 
     fn take_signal(&mut self) -> Result<(), Error> {

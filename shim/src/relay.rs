@@ -40,6 +40,8 @@ pub struct Relay {
     /// How much more is read at most, once only the rest is wanted.
     rest: Option<usize>,
     leave: Option<Leave>,
+    /// Whether anything came.
+    came: bool,
 }
 
 /// Keys that end a relay when they come one after the other.
@@ -106,6 +108,7 @@ impl Relay {
             meter: None,
             rest: None,
             leave: None,
+            came: false,
         }
     }
 
@@ -122,6 +125,11 @@ impl Relay {
         let (keys, typed) = (keys.to_vec(), 0);
         self.leave = (!keys.is_empty()).then_some(Leave { keys, typed });
         self
+    }
+
+    /// Whether anything has come from its source.
+    pub fn came(&self) -> bool {
+        self.came
     }
 
     /// What to wait for before the next [`pump`](Self::pump); none when the relay is over.
@@ -164,6 +172,7 @@ impl Relay {
                 // EIO is how a pty master says that its other side is closed.
                 Ok(0) | Err(_) => return self.end(Flow::Ended),
                 Ok(count) => {
+                    self.came = true;
                     let mut count = count;
                     if let Some(leave) = &mut self.leave {
                         let Some(passed) = leave.pass(&self.buffer[..count]) else {

@@ -10,3 +10,4 @@ mod rig;
 #[allow(dead_code)] // Each suite uses its part of the rig.
 #[path = "../detached/sandbox.rs"]
 mod sandbox;
+mod version;

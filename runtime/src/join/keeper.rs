@@ -18,7 +18,7 @@ use nix::sys::statfs::fstatfs;
 use nix::sys::time::TimeSpec;
 
 use super::joined::usage_text;
-use super::request::{JoinCommand, Service, User};
+use super::request::{JoinCommand, OTHER_VERSION, OTHER_VERSION_ADVICE, Service, User};
 use super::service::serve;
 use crate::Error;
 use crate::command::{self, Start};
@@ -179,7 +179,13 @@ impl<'a> Door<'a> {
             stdout: output,
             stderr: errors,
         };
-        let request = JoinCommand::read(request.as_fd()).or_fail(Step::Sync, c"(request)")?;
+        let request = match JoinCommand::read(request.as_fd()) {
+            Err(Errno::EPROTONOSUPPORT) => {
+                let text = format!("{OTHER_VERSION}\n{OTHER_VERSION_ADVICE}");
+                return Err(Refusal::because(&text));
+            }
+            read => read.or_fail(Step::Sync, c"(request)")?,
+        };
         let prepared = self.prepared;
         let command = prepare(prepared, &request)?;
         assume(prepared, request.user.as_ref())?;

@@ -91,6 +91,20 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
+/// The version of what is asked of a running sandbox, here and of its monitor: both say it first. A sandbox outlives the palisade
+/// that started it, and whoever asks may be another.
+///
+/// Raised with every change of these messages. What can be asked of any version is said there.
+pub const REQUEST_VERSION: u32 = 1;
+
+/// Why a sandbox does not do what another version of palisade asks.
+pub const OTHER_VERSION: &str =
+    "it was started by another version of palisade, which understands other requests";
+
+/// What to do then.
+pub const OTHER_VERSION_ADVICE: &str =
+    "palisade restart, which starts it with this version; stop, kill and wait need no restart";
+
 /// Longer requests are refused: execve(2) takes no more than this by far.
 const LONGEST: usize = 16 << 20;
 
@@ -183,6 +197,7 @@ impl JoinCommand {
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         let mut bytes = Vec::with_capacity(256);
         for number in [
+            REQUEST_VERSION,
             flags,
             Service::number(self.service),
             user.uid,
@@ -229,7 +244,7 @@ impl JoinCommand {
         Ok(bytes)
     }
 
-    /// The request in a file that [`JoinCommand::file`] made.
+    /// The request in a file that [`JoinCommand::file`] made; EPROTONOSUPPORT for one of another version.
     pub(crate) fn read(file: BorrowedFd<'_>) -> nix::Result<Self> {
         let size = usize::try_from(fstat(file.as_fd())?.st_size).map_err(|_| Errno::EBADMSG)?;
         if size > LONGEST {
@@ -247,9 +262,16 @@ impl JoinCommand {
                 length => done += length,
             }
         }
-        Self::decode(&bytes).ok_or(Errno::EBADMSG)
+        match bytes.split_first_chunk() {
+            Some((version, rest)) if u32::from_ne_bytes(*version) == REQUEST_VERSION => {
+                Self::decode(rest).ok_or(Errno::EBADMSG)
+            }
+            Some(_) => Err(Errno::EPROTONOSUPPORT),
+            None => Err(Errno::EBADMSG),
+        }
     }
 
+    /// What comes after the version.
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let mut number = || {
@@ -376,12 +398,60 @@ mod tests {
 
     #[test]
     fn a_request_that_is_cut_or_too_long_is_refused() {
-        let bytes = full().encode().expect("bytes");
+        let bytes = full().encode().expect("bytes").split_off(4);
         for length in 0..bytes.len() {
             assert_eq!(JoinCommand::decode(&bytes[..length]), None, "{length}");
         }
         let longer = [bytes.as_slice(), b"x\0"].concat();
         assert_eq!(JoinCommand::decode(&longer), None);
+    }
+
+    #[test]
+    fn a_request_of_another_version_is_told_from_a_broken_one() {
+        let mut bytes = full().encode().expect("bytes");
+        bytes[0] ^= 1;
+        let read = |bytes: &[u8]| {
+            let file = memfd_create(c"request", MFdFlags::MFD_CLOEXEC).expect("a file");
+            nix::unistd::write(&file, bytes).expect("written");
+            JoinCommand::read(file.as_fd())
+        };
+        assert_eq!(read(&bytes), Err(Errno::EPROTONOSUPPORT));
+        assert_eq!(read(&bytes[..3]), Err(Errno::EBADMSG));
+    }
+
+    /// Whoever changes what is sent raises [`REQUEST_VERSION`], and then this.
+    #[test]
+    fn what_is_sent_is_what_this_version_sends() {
+        let bytes = full().encode().expect("bytes");
+        let (numbers, strings) = bytes.split_at(16 * 4);
+        let numbers: Vec<u32> = numbers
+            .chunks_exact(4)
+            .map(|bytes| u32::from_ne_bytes(bytes.try_into().expect("four")))
+            .collect();
+        assert_eq!(
+            (numbers.as_slice(), strings),
+            (
+                &[
+                    1,
+                    127,
+                    8,
+                    7,
+                    8,
+                    24 << 16 | 80,
+                    889_032_704,
+                    1,
+                    15,
+                    10_000,
+                    0,
+                    2,
+                    4,
+                    2,
+                    9,
+                    10
+                ][..],
+                &b"/tmp/x\0sh\0-c\0\0a\nb\0A=1\0B=\xff\00 18446744073709551615\0"[..]
+            )
+        );
     }
 
     #[test]

@@ -53,13 +53,13 @@ impl Client {
     /// Waits for the next answer; none when the monitor has ended.
     ///
     /// # Errors
-    /// The answer cannot be received, or is none.
+    /// The answer cannot be received.
     pub fn receive(&self) -> Result<Option<(Answer, Vec<OwnedFd>)>, Error> {
         let received = socket::receive(self.connection.as_fd()).map_err(|_| self.gone())?;
         let Some((bytes, descriptors)) = received else {
             return Ok(None);
         };
-        let answer = Answer::from_bytes(&bytes).ok_or_else(|| self.gone())?;
+        let answer = Answer::from_bytes(&bytes).unwrap_or_else(Answer::other_version);
         Ok(Some((answer, descriptors)))
     }
 

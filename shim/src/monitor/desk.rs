@@ -259,6 +259,8 @@ impl Desk {
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             };
             let Some(request) = Request::from_bytes(&bytes) else {
+                let answer = Answer::other_version().to_bytes();
+                let _ = socket::send(client.connection.as_fd(), &answer, &[]);
                 return false;
             };
             if !self.obey(request, descriptors, client, orders) {

@@ -1,6 +1,13 @@
 //! What is asked of a monitor, and what it answers: one message each on a SOCK_SEQPACKET connection.
+//!
+//! A request is its kind (one byte), a number (four), a time (eight) and the version of palisade's requests (four). [`Request::Stop`],
+//! [`Request::Signal`] and [`Request::Wait`] are the same in every version, and are obeyed whichever is said: what another version
+//! started can always be ended. Anything else of another version is refused with a word about it, and so is a kind that is not
+//! known. A refusal is the same in every version too.
 
 use std::time::Duration;
+
+use palisade_runtime::{OTHER_VERSION, OTHER_VERSION_ADVICE, REQUEST_VERSION};
 
 /// Bytes of the longest message.
 pub const LONGEST: usize = 4096;
@@ -61,6 +68,7 @@ impl Request {
             let mut bytes = vec![kind];
             bytes.extend_from_slice(&number.to_le_bytes());
             bytes.extend_from_slice(&time.to_le_bytes());
+            bytes.extend_from_slice(&REQUEST_VERSION.to_le_bytes());
             bytes
         };
         match self {
@@ -85,11 +93,15 @@ impl Request {
         }
     }
 
-    /// None where this is no request.
+    /// None where this is no request, or one of another version that is not the same in all.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
-        let number = i32::from_le_bytes(rest.get(..4)?.try_into().ok()?);
-        let time = i64::from_le_bytes(rest.get(4..)?.try_into().ok()?);
+        let (number, rest) = rest.split_first_chunk()?;
+        let (time, rest) = rest.split_first_chunk()?;
+        let (number, time) = (i32::from_le_bytes(*number), i64::from_le_bytes(*time));
+        if !matches!(kind, 1..=3 | 10) && rest != REQUEST_VERSION.to_le_bytes() {
+            return None;
+        }
         let signal = (1..=64).contains(&number).then_some(number);
         Some(match kind {
             1 | 10 => Self::Stop {
@@ -117,6 +129,11 @@ impl Answer {
             why: why.into(),
             advice: advice.into(),
         }
+    }
+
+    /// To what is no request of this version.
+    pub fn other_version() -> Self {
+        Self::refused(OTHER_VERSION, OTHER_VERSION_ADVICE)
     }
 
     /// As it is sent.
@@ -179,8 +196,33 @@ mod tests {
         let mut odd = Request::Signal(9).to_bytes();
         odd[1] = 65;
         assert_eq!(Request::from_bytes(&odd), None);
-        for odd in [&[][..], &[11; 13], &[1], &[3; 12], &[3; 14]] {
+        let known = Request::Join.to_bytes();
+        let mut unknown = known.clone();
+        unknown[0] = 11;
+        let longer = [known.as_slice(), &[0]].concat();
+        for odd in [&[][..], &[1], &unknown, &known[..12], &known[..16], &longer] {
             assert_eq!(Request::from_bytes(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn what_ends_a_sandbox_is_understood_in_every_version_and_the_rest_in_its_own() {
+        let stop = Request::Stop {
+            signal: Some(15),
+            timeout: None,
+            keep: true,
+        };
+        for (request, lasting) in [
+            (stop, true),
+            (Request::Signal(9), true),
+            (Request::Wait, true),
+            (Request::Join, false),
+            (Request::Update, false),
+        ] {
+            let mut bytes = request.to_bytes();
+            bytes[13] ^= 1;
+            let other = Request::from_bytes(&bytes);
+            assert_eq!(other, lasting.then_some(request));
         }
     }
 
