@@ -23,11 +23,19 @@ pub struct Copies<'a> {
     output: [Option<Relay>; 2],
     /// The keys by which the caller leaves, typed on the terminal.
     keys: Vec<u8>,
-    left: bool,
-    /// Whether the command has ended, and only what it wrote before that is wanted.
-    draining: bool,
+    stage: Stage,
     /// Whether the command has written anything.
     spoke: bool,
+}
+
+/// How far copying has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The caller has left.
+    Left,
+    /// The command has ended, and only what it wrote before that is wanted.
+    Draining,
 }
 
 impl<'a> Copies<'a> {
@@ -45,8 +53,7 @@ impl<'a> Copies<'a> {
             input,
             output,
             keys: Vec::new(),
-            left: false,
-            draining: false,
+            stage: Stage::Open,
             spoke: false,
         }
     }
@@ -59,7 +66,7 @@ impl<'a> Copies<'a> {
 
     /// Whether the caller has.
     pub fn left(&self) -> bool {
-        self.left
+        self.stage == Stage::Left
     }
 
     /// Whether the command has written anything that was copied.
@@ -92,7 +99,9 @@ impl<'a> Copies<'a> {
         match self.input.as_mut().map(Relay::pump) {
             None | Some(Flow::Open) => {}
             Some(flow) => {
-                self.left = flow == Flow::Left;
+                if flow == Flow::Left {
+                    self.stage = Stage::Left;
+                }
                 self.input = None;
             }
         }
@@ -109,7 +118,7 @@ impl<'a> Copies<'a> {
                     None => *output = None,
                     Some(console) => {
                         let relay = output.insert(console.discard()?);
-                        if self.draining {
+                        if self.stage == Stage::Draining {
                             relay.rest();
                         }
                         hung_up = Some(libc::SIGHUP);
@@ -144,7 +153,7 @@ impl<'a> Copies<'a> {
     /// A request to end makes an end of a reader that takes nothing.
     pub fn drain(&mut self, signals: &Signals) -> Result<(), Error> {
         self.input = None;
-        self.draining = true;
+        self.stage = Stage::Draining;
         for relay in self.output.iter_mut().flatten() {
             relay.rest();
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use ureq::Body;
 use ureq::http::header::{HeaderName, LINK};
 use ureq::http::{Method, Response, StatusCode};
@@ -116,7 +116,8 @@ impl Registries {
         let take = |page: Index| gather(&mut all, page);
         // An older registry has it under a tag.
         if !pages(session, ask, take)? {
-            all = fallback(session, digest, "pull")?.1;
+            let (_, ask) = fallback(session, digest, "pull");
+            pages(session, ask, |page: Index| gather(&mut all, page))?;
         }
         all.retain(|referrer| kind.is_none_or(|kind| referrer.artifact_type == kind));
         Ok((digest, all))
@@ -198,16 +199,13 @@ fn next_page(response: &Response<Body>) -> Option<String> {
     })
 }
 
-/// The index that an older registry has in place of an own list, under a tag made of the image's digest; and what is in it.
-fn fallback(session: &Session<'_>, of: Digest, actions: &str) -> Result<(String, Vec<Referrer>)> {
-    let tag = format!("sha256-{}", of.hex());
+/// The way to the index that an older registry has in place of an own list, under a tag made of the image's digest.
+fn fallback(session: &Session<'_>, of: Digest, actions: &str) -> (String, Ask<'static>) {
+    let path = session.path(&format!("manifests/sha256-{}", of.hex()));
     let doing = ("list what refers to", of.to_string());
-    let path = session.path(&format!("manifests/{tag}"));
-    let ask = Ask::new(Method::GET, path, session.scope(actions), doing)
+    let ask = Ask::new(Method::GET, path.clone(), session.scope(actions), doing)
         .header("accept", media_type::OCI_INDEX);
-    let mut all = Vec::new();
-    pages(session, ask, |page: Index| gather(&mut all, page))?;
-    Ok((tag, all))
+    (path, ask)
 }
 
 /// Tells a registry that does not see it by itself what a document that it has now refers to.
@@ -229,34 +227,44 @@ pub(super) fn tell_subject(
     {
         return Ok(());
     }
-    let (tag, mut all) = fallback(session, subject.digest, "pull,push")?;
+    let (path, ask) = fallback(session, subject.digest, "pull,push");
+    // As it is, with whatever else others have written into it.
+    let mut index = Map::new();
+    let mut all = Vec::new();
+    pages(session, ask, |mut page: Map<String, Value>| {
+        if let Some(Value::Array(more)) = page.remove("manifests") {
+            room(all.len(), more.len())?;
+            all.extend(more);
+        }
+        page.append(&mut index);
+        index = page;
+        Ok(())
+    })?;
     let digest = Digest::of(text);
-    if all.iter().any(|referrer| referrer.digest == digest) {
+    let known = digest.to_string();
+    if all.iter().any(|referrer| referrer["digest"] == known) {
         return Ok(());
     }
     let artifact_type = match said.config {
         Some(config) if said.artifact_type.is_empty() => config.media_type,
         _ => said.artifact_type,
     };
-    all.push(Referrer {
+    all.push(json!(Referrer {
         media_type: kind.to_owned(),
         digest,
         size: text.len() as u64,
         artifact_type,
         annotations: said.annotations,
-    });
-    let index: Value = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::OCI_INDEX,
-        "manifests": all,
-    });
-    let index = index.to_string().into_bytes();
+    }));
+    index.insert("schemaVersion".into(), json!(2));
+    index.insert("mediaType".into(), json!(media_type::OCI_INDEX));
+    index.insert("manifests".into(), all.into());
+    let index = Value::Object(index).to_string().into_bytes();
     let body = || -> Result<(Box<dyn std::io::Read>, u64)> {
         let length = index.len() as u64;
         Ok((Box::new(std::io::Cursor::new(index.clone())), length))
     };
     let doing = ("push", "the list of what refers to the image".to_owned());
-    let path = session.path(&format!("manifests/{tag}"));
     let ask = Ask::new(Method::PUT, path, session.scope("pull,push"), doing)
         .header("content-type", media_type::OCI_INDEX)
         .body(&body);

@@ -14,11 +14,10 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::manifest::{Descriptor, Document, Manifest, media_type};
+use crate::source::layout::DEEPEST;
 use crate::store::Store;
 use crate::unpack::{Blob, Section, Stream};
 
-/// How many indexes may point to one another.
-const DEEPEST: usize = 4;
 /// docker's media type of a layer; `.gzip` follows where it is.
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 

@@ -12,12 +12,11 @@ use crate::error::{Error, Result};
 use crate::manifest::{Descriptor, Document};
 use crate::platform::Platform;
 use crate::reference::{Name, Reference};
+use crate::source::layout::DEEPEST;
 use crate::store::{Incoming, Ownership, Store, Taken};
 
 /// Layers that are fetched at a time.
 const AT_ONCE: usize = 3;
-/// How many indexes may point to one another.
-const DEEPEST: usize = 4;
 
 /// What was pulled.
 #[derive(Clone, Debug, PartialEq, Eq)]

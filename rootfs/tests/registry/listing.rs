@@ -161,9 +161,25 @@ fn a_registry_that_does_not_see_what_refers_to_an_image_is_told() {
                 seen.then(|| reply(201, "").header("oci-subject", digest.to_string()))
             });
         }
+        // What somebody else has written there, in words that this version may not know.
+        let tag = format!("sha256-{}", digest.hex());
+        let mut other = json!(Descriptor::of("example/other", b"{}"));
+        other["data"] = "e30=".into();
+        let others =
+            json!({"schemaVersion": 2, "manifests": [other], "annotations": {"by": "another"}});
+        let others = others.to_string().into_bytes();
+        let kind = media_type::OCI_INDEX;
+        server.contents().document("app", &tag, kind, &others);
         for _ in 0..2 {
             let registries = scene.registries();
             registries.push(&store, &entry, &name, None, &()).unwrap();
+        }
+        let put = server.log("PUT", &tag);
+        assert_eq!(put.len(), usize::from(!sees));
+        if let [put] = &put[..] {
+            let index: Value = serde_json::from_slice(&put.body).unwrap();
+            assert_eq!(index["manifests"][0], other);
+            assert_eq!(index["annotations"]["by"], "another");
         }
         let all = referrers(&scene, &server.name("app:1"), Some("example/list"));
         let found: Vec<Digest> = all.iter().map(|referrer| referrer.digest).collect();
