@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Far beyond what any test needs: a hang becomes a failure.
-const HANG: Duration = Duration::from_mins(2);
+const HANG: Duration = Duration::from_mins(5);
 
 const APPLETS: &str = "sh cat dd echo env false fg head id kill ls mkdir nohup printf ps pwd rm setsid sleep stty test touch \
                        tr true tty wc yes";
