@@ -21,6 +21,17 @@ pub struct Source<'a> {
     pub path: PathBuf,
     /// From a file's owner and group on disk to those in the archive.
     pub owners: &'a dyn Fn(u32, u32) -> (u32, u32),
+    /// What of it is not written.
+    pub without: &'a [Without],
+}
+
+/// Something in a layer that is nobody's change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Without {
+    /// Its path below the layer.
+    pub path: PathBuf,
+    /// The content that it must have to be left out; none where it is left out whatever became of it.
+    pub content: Option<Vec<u8>>,
 }
 
 /// What an archive is to hold.
@@ -123,6 +134,9 @@ impl Packer<'_, '_> {
                 let Some(node) = self.open(layer, &path)? else {
                     continue;
                 };
+                if self.is_left_out(layer, &path, &node)? {
+                    continue;
+                }
                 if node.is_whiteout() {
                     if self.what == What::Changes && top.is_none() {
                         self.whiteout(&path)?;
@@ -153,6 +167,26 @@ impl Packer<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn is_left_out(&self, layer: usize, path: &Path, node: &Node) -> Result<bool> {
+        let mut listed = self.layers[layer].without.iter();
+        let Some(without) = listed.find(|without| without.path == path) else {
+            return Ok(false);
+        };
+        let Some(expected) = &without.content else {
+            return Ok(true);
+        };
+        let size = u64::try_from(node.stat.st_size).unwrap_or(0);
+        if node.kind != FileType::RegularFile || size != expected.len() as u64 {
+            return Ok(false);
+        }
+        // A regular file, held by a handle: opening it again waits for nobody.
+        let mut content = Vec::new();
+        File::open(node.path())
+            .and_then(|file| file.take(size + 1).read_to_end(&mut content))
+            .map_err(|e| Error::io("read", path, e))?;
+        Ok(content == *expected)
     }
 
     fn names(&self, layer: usize, path: &Path) -> Result<Vec<Vec<u8>>> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::ArgMatches;
-use palisade_rootfs::pack::{self, Source, What};
+use palisade_rootfs::pack::{self, Source, What, Without};
 use palisade_rootfs::{Descriptor, Digest, Naming, Origin, Ownership, Reference};
 use palisade_runtime::{Plan, Root, Upper};
 use palisade_shim::state::{Config, Entry, Registry};
@@ -41,11 +41,13 @@ pub fn export(matches: &ArgMatches) -> Result<u8, Failure> {
             // The files of these all belong to the caller, for want of other ids.
             owners: if is_callers(&path) { &all_root } else { &kept },
             path,
+            without: &[],
         })
         .collect();
     sources.extend(upper.map(|path| Source {
         path,
         owners: &inside,
+        without: &[],
     }));
     pack::archive(&sources, What::Merged, &mut output.writer).map_err(|e| failed(&e))?;
     output.finish()?;
@@ -124,9 +126,11 @@ pub fn commit(matches: &ArgMatches) -> Result<u8, Failure> {
     config.insert("config".to_owned(), Value::Object(inner));
     let owners = |uid, gid| inside(&plan, uid, gid);
     let kept = |uid, gid| (uid, gid);
+    let own = own_files(&plan);
     let mut sources = vec![Source {
         path: upper,
         owners: &owners,
+        without: &own,
     }];
     let mut what = What::Changes;
     if directory {
@@ -135,6 +139,7 @@ pub fn commit(matches: &ArgMatches) -> Result<u8, Failure> {
             lower.into_iter().map(|path| Source {
                 path,
                 owners: &kept,
+                without: &[],
             }),
         );
         what = What::Merged;
@@ -150,6 +155,21 @@ pub fn commit(matches: &ArgMatches) -> Result<u8, Failure> {
         .map_err(|e| failed(&e))?;
     print(&format!("{id}\n"))?;
     Ok(0)
+}
+
+/// What palisade wrote into the root and no image should carry on: the sandbox's names and resolver, as docker leaves out what
+/// it mounts there; accounts where the command did not change them.
+fn own_files(plan: &Plan) -> Vec<Without> {
+    const NAMES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
+    let files = plan.files.iter().map(|file| {
+        let path = file.path.strip_prefix("/").unwrap_or(&file.path);
+        let always = NAMES.iter().any(|name| path == Path::new(name));
+        Without {
+            path: path.to_owned(),
+            content: (!always).then(|| file.contents.clone()),
+        }
+    });
+    files.collect()
 }
 
 fn plan(entry: &Entry) -> Result<Plan, Failure> {

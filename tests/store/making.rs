@@ -190,6 +190,40 @@ fn what_a_sandbox_changed_becomes_a_layer() {
 }
 
 #[test]
+fn a_layer_has_nothing_of_the_sandboxs_own_names_and_accounts() {
+    let shelf = Shelf::with("app", &says("old"));
+    let scripts = [
+        (
+            "plain",
+            "echo 127.0.0.1 other >>/etc/hosts; echo new >/etc/new",
+            false,
+        ),
+        ("grown", "echo 'new:x:5:5::/:/bin/sh' >>/etc/passwd", true),
+    ];
+    for (name, script, accounts) in scripts {
+        let option = format!("--name={name}");
+        let options = [&option, "--read-only=false", "--user=0", "-d"];
+        let output = end(on(&shelf.rig, &options, "app", &["sh", "-c", script])
+            .spawn()
+            .unwrap());
+        assert!(output.status.success(), "{}", describe(&output));
+        assert_eq!(shelf.ok(&["wait", name]), "0\n");
+        shelf.ok(&["commit", name, &format!("made:{name}")]);
+        let exported = end(shelf
+            .command(&["export", &format!("made:{name}")])
+            .spawn()
+            .unwrap());
+        let content = listing(&exported.stdout, &[]);
+        let has = |path: &str| content.lines().any(|line| line == path);
+        for own in ["etc/hosts", "etc/hostname", "etc/resolv.conf"] {
+            assert!(!has(own), "{own}: {content}");
+        }
+        assert_eq!(has("etc/passwd"), accounts, "{content}");
+        assert_eq!(has("etc/new"), !accounts, "{content}");
+    }
+}
+
+#[test]
 fn a_sandbox_on_record_keeps_its_image() {
     let shelf = Shelf::with("app", &says("x"));
     let options = ["--name=box", "--read-only=false", "-d"];
