@@ -30,8 +30,10 @@ pub trait Tree {
     fn hold(&self, pid: i32) -> nix::Result<Option<OwnedFd>>;
 }
 
-/// How long processes are moved that make others all the time.
+/// How long processes are moved that make others all the time, and how often all of them at least, however slow the machine
+/// and its service manager are: two rounds suffice where those that fork are moved in the first.
 const PATIENCE: Duration = Duration::from_secs(5);
+const ROUNDS: u32 = 8;
 
 impl Cgroup {
     /// Makes an empty cgroup without limits, named after `id`, for [`Cgroup::surround`].
@@ -81,7 +83,9 @@ impl Cgroup {
         let until = Instant::now() + PATIENCE;
         let mut mover = None;
         // Each round moves what those of the round before had forked until they were moved.
-        while Instant::now() < until {
+        let mut rounds = 0;
+        while rounds < ROUNDS || Instant::now() < until {
+            rounds += 1;
             let here = directories
                 .iter()
                 .map(|directory| directory.processes())
