@@ -20,15 +20,13 @@ pub fn take(wanted: &resolve::Volumes, image: Option<&Image>) -> Result<Vec<InUs
     let layers = layers(image);
     let volumes = Volumes::new(&wanted.data);
     let take = |volume: &Volume| {
+        let mut labels = BTreeMap::new();
         if volume.span == Span::Anonymous {
-            let labels = BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]);
-            volumes
-                .create(&volume.name, &labels)
-                .map_err(|error| failed(volume, &error))?;
+            labels.insert(ANONYMOUS.to_owned(), String::new());
         }
         let content = content(wanted, volume, &layers);
         volumes
-            .take(&volume.name, Some(&content))
+            .take(&volume.name, &labels, Some(&content))
             .map_err(|error| failed(volume, &error))
     };
     wanted

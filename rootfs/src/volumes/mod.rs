@@ -238,13 +238,18 @@ impl Volumes {
         remove::tree(parent.as_fd(), gone.as_bytes()).map_err(|e| Error::io("remove", &path, e))
     }
 
-    /// Makes a volume where there is none, fills it where it is empty, and keeps it from being removed.
+    /// Makes a volume with these labels where there is none, fills it where it is empty, and keeps it from being removed.
     ///
     /// # Errors
     /// What could not be made or copied. What was copied until then stays, and the next user goes on with it.
-    pub fn take(&self, name: &str, content: Option<&Content<'_>>) -> Result<InUse> {
+    pub fn take(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        content: Option<&Content<'_>>,
+    ) -> Result<InUse> {
         loop {
-            self.create(name, &BTreeMap::new())?;
+            self.create(name, labels)?;
             let path = self.dir.join(name);
             let Some((directory, lock)) = hold(&path)? else {
                 // Removed between the two.

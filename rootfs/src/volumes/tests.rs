@@ -75,7 +75,7 @@ fn an_empty_volume_starts_with_what_all_layers_together_have() {
 
     let used = place
         .volumes()
-        .take("caches", Some(&place.content("/cache")))
+        .take("caches", &BTreeMap::new(), Some(&place.content("/cache")))
         .unwrap();
     assert_eq!(used.notes, Vec::<String>::new());
     let data = place.volumes().mountpoint("caches");
@@ -103,10 +103,10 @@ fn a_volume_that_has_something_is_left_as_it_is() {
     volumes.create("mine", &BTreeMap::new()).unwrap();
     fs::write(volumes.mountpoint("mine").join("own"), "own").unwrap();
     volumes
-        .take("mine", Some(&place.content("/cache")))
+        .take("mine", &BTreeMap::new(), Some(&place.content("/cache")))
         .unwrap();
     assert_eq!(names(&volumes.mountpoint("mine")), ["own"]);
-    volumes.take("bare", None).unwrap();
+    volumes.take("bare", &BTreeMap::new(), None).unwrap();
     assert_eq!(names(&volumes.mountpoint("bare")), Vec::<String>::new());
 }
 
@@ -123,7 +123,9 @@ fn a_copy_that_was_broken_off_is_gone_on_with() {
     fs::write(directory.join("part"), "half").unwrap();
     fs::write(data.join("a"), "changed since").unwrap();
     fs::create_dir(data.join("dir")).unwrap();
-    volumes.take("cut", Some(&place.content("/cache"))).unwrap();
+    volumes
+        .take("cut", &BTreeMap::new(), Some(&place.content("/cache")))
+        .unwrap();
     assert_eq!(text(data.join("a")), "changed since");
     assert_eq!(text(data.join("dir/b")), "b");
     assert_eq!(names(directory), ["_data", "volume.json"]);
@@ -137,11 +139,13 @@ fn links_of_the_image_lead_inside_the_image_alone() {
     symlink("../../../../../../../../etc", place.layers[0].join("up")).unwrap();
     let volumes = place.volumes();
     volumes
-        .take("links", Some(&place.content("/cache")))
+        .take("links", &BTreeMap::new(), Some(&place.content("/cache")))
         .unwrap();
     assert_eq!(names(&volumes.mountpoint("links")), ["x"]);
     // There is no /etc in this image, so there is nothing to copy.
-    volumes.take("up", Some(&place.content("/up"))).unwrap();
+    volumes
+        .take("up", &BTreeMap::new(), Some(&place.content("/up")))
+        .unwrap();
     assert_eq!(names(&volumes.mountpoint("up")), Vec::<String>::new());
 }
 
@@ -157,7 +161,7 @@ fn two_first_users_fill_it_once() {
                 scope.spawn(|| {
                     let volumes = place.volumes();
                     let used = volumes
-                        .take("shared", Some(&place.content("/cache")))
+                        .take("shared", &BTreeMap::new(), Some(&place.content("/cache")))
                         .unwrap();
                     assert_eq!(names(&volumes.mountpoint("shared")).len(), 200);
                     drop(used);
@@ -177,7 +181,9 @@ fn two_first_users_fill_it_once() {
 fn a_volume_in_use_is_not_removed_and_one_that_is_not_goes_whole() {
     let place = Place::new(1);
     let volumes = place.volumes();
-    let used = volumes.take("busy", None).unwrap();
+    let labels = BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]);
+    let used = volumes.take("busy", &labels, None).unwrap();
+    assert_eq!(volumes.find("busy").unwrap().unwrap().labels, labels);
     let error = volumes.remove("busy").unwrap_err().to_string();
     assert!(error.contains("running sandbox uses it"), "{error}");
     drop(used);
