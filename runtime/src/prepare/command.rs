@@ -11,7 +11,7 @@ use super::path::{PreparedPath, c_string};
 use crate::Error;
 use crate::sys::{Pointers, Rlimit};
 
-/// What differs from one command of a sandbox to the next; the rest of [`Prepared`] holds for all.
+/// What differs from one command of a sandbox to the next; the rest of [`super::Prepared`] holds for all.
 pub(crate) struct PreparedCommand {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
