@@ -10,6 +10,7 @@ mod environment;
 pub mod host;
 mod identity;
 pub mod limits;
+mod memory;
 mod mounts;
 mod protection;
 mod refine;
@@ -26,7 +27,7 @@ use oci_spec::runtime::{
     Linux, LinuxNamespace, LinuxNamespaceType, Process, Root as SpecRoot, Spec, User as SpecUser,
 };
 use palisade_policies::landlock::PathRule;
-use palisade_policies::{Handles, NetworkMode, Policy, RootMode, Tier};
+use palisade_policies::{Flags, Handles, NetworkMode, Policy, RootMode, Tier};
 use palisade_rootfs::{Image, ImageConfig, Users};
 use palisade_runtime::{File, Plan, Root, Scratch, Upper};
 
@@ -112,7 +113,14 @@ pub fn resolve(
         files.extend(HostTree::files());
     }
 
-    let volumes = Volumes::of(request, config, users, &identity, place)?;
+    // What an image has for a volume is no option: it replaces no limit that options may only tighten.
+    let kept = match policy.flags {
+        Flags::TightenOnly => memory::tmpfs(policy, &accounts.home)
+            .map(|(path, _)| path)
+            .collect(),
+        Flags::Refine => Vec::new(),
+    };
+    let volumes = Volumes::of(request, config, users, &identity, place, &kept)?;
     let places = mounts::resolve(&mounts::Inputs {
         request,
         policy,

@@ -13,6 +13,7 @@ use palisade_rootfs::ImageConfig;
 use super::host::HostTree;
 use super::identity::Identity;
 use super::limits::SHM;
+use super::memory::{self, Allowed};
 use super::volumes::{self, Volumes};
 use crate::failure::{Failure, reason};
 use crate::request::{Bind, Mount, Request, Tmpfs};
@@ -33,6 +34,21 @@ pub struct Inputs<'a> {
     pub volumes: &'a Volumes,
     /// This machine, if it is the image.
     pub host: Option<&'a HostTree>,
+}
+
+impl Inputs<'_> {
+    fn allowed(&self, destination: &Path) -> Allowed {
+        memory::allowed(destination, self.policy, self.home)
+    }
+
+    /// Bytes and files of a tmpfs for which none were asked for.
+    fn unasked(&self, allowed: Allowed) -> (u64, Option<u64>) {
+        let files = &self.policy.filesystem;
+        match self.policy.flags {
+            Flags::TightenOnly => (allowed.size, allowed.inodes),
+            Flags::Refine => (files.scratch_size, files.scratch_inodes),
+        }
+    }
 }
 
 /// The list, and what follows from it.
@@ -67,7 +83,7 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Mounts, Failure> {
             access(volume.read_only)
         };
         all.rules.push(rule(&volume.destination, access));
-        let noexec = volume.declared && nothing_executes(inputs.policy);
+        let noexec = volume.declared && !inputs.allowed(&volume.destination).exec;
         placed.push(volumes::mount(volume, inputs.identity, noexec));
     }
     for mount in &inputs.request.mounts {
@@ -85,11 +101,8 @@ pub fn resolve(inputs: &Inputs<'_>) -> Result<Mounts, Failure> {
 /// What is in memory by the policy.
 fn policy_tmpfs(inputs: &Inputs<'_>) -> Vec<SpecMount> {
     let mut mounts = Vec::new();
-    for tmpfs in &inputs.policy.filesystem.tmpfs {
-        let home = tmpfs.path == "~" || Path::new(&tmpfs.path) == inputs.home;
-        let destination = expand(&tmpfs.path, inputs.home);
-        let taken = taken(inputs.request, &destination) || inputs.volumes.takes(&destination);
-        if taken || (home && !may_cover(&destination)) {
+    for (destination, tmpfs) in memory::tmpfs(inputs.policy, inputs.home) {
+        if taken(inputs.request, &destination) || inputs.volumes.takes(&destination) {
             continue;
         }
         let mut options = words(&["nosuid", "nodev", "tmpcopyup"]);
@@ -159,23 +172,18 @@ fn access(read_only: bool) -> Access {
 }
 
 fn in_memory(inputs: &Inputs<'_>, destination: &Path) -> SpecMount {
-    let files = &inputs.policy.filesystem;
+    let allowed = inputs.allowed(destination);
+    let (size, inodes) = inputs.unasked(allowed);
     let mut options = words(&["nosuid", "nodev", "tmpcopyup", "mode=0755"]);
-    if nothing_executes(inputs.policy) {
+    if !allowed.exec {
         options.push("noexec".to_owned());
     }
-    options.push(format!("size={}", files.scratch_size));
-    if let Some(inodes) = files.scratch_inodes {
+    options.push(format!("size={size}"));
+    if let Some(inodes) = inodes {
         options.push(format!("nr_inodes={inodes}"));
     }
     own(&mut options, inputs.identity);
     new(destination, "tmpfs", "tmpfs", options)
-}
-
-/// Whether the policy lets nothing be executed on what is in memory: then on what an image has for a volume neither.
-fn nothing_executes(policy: &Policy) -> bool {
-    let tmpfs = &policy.filesystem.tmpfs;
-    !tmpfs.is_empty() && tmpfs.iter().all(|tmpfs| tmpfs.noexec)
 }
 
 /// The file systems of every sandbox.
@@ -308,48 +316,26 @@ fn bind(
     Ok(mount)
 }
 
-/// What the policy allows a tmpfs at a place: bytes, files, and whether anything is executed.
-fn allowed(destination: &Path, inputs: &Inputs<'_>) -> (u64, Option<u64>, bool) {
-    let files = &inputs.policy.filesystem;
-    if destination == Path::new(SHM) {
-        return (inputs.policy.limits.shm, files.scratch_inodes, false);
-    }
-    let mut all = files.tmpfs.iter();
-    match all.find(|tmpfs| expand(&tmpfs.path, inputs.home) == destination) {
-        Some(tmpfs) => (tmpfs.size, tmpfs.inodes, !tmpfs.noexec),
-        None => (
-            files.scratch_size,
-            files.scratch_inodes,
-            !nothing_executes(inputs.policy),
-        ),
-    }
-}
-
 fn tmpfs(wanted: &Tmpfs, inputs: &Inputs<'_>) -> Result<SpecMount, Failure> {
-    let files = &inputs.policy.filesystem;
     let tight = inputs.policy.flags == Flags::TightenOnly;
-    let (most, most_inodes, exec) = allowed(&wanted.destination, inputs);
+    let allowed = inputs.allowed(&wanted.destination);
+    let (most, most_inodes) = (allowed.size, allowed.inodes);
+    let (otherwise, otherwise_inodes) = inputs.unasked(allowed);
     let shm = wanted.destination == Path::new(SHM);
-    let otherwise = if tight { most } else { files.scratch_size };
     // What was asked for at /dev/shm is the policy's limit by now, or was lowered by a pin.
     let size = if shm {
         most
     } else {
         wanted.size.unwrap_or(otherwise)
     };
-    let otherwise = if tight {
-        most_inodes
-    } else {
-        files.scratch_inodes
-    };
-    let inodes = wanted.inodes.or(otherwise);
+    let inodes = wanted.inodes.or(otherwise_inodes);
     let looser = [
         (size > most, format!("size={most}")),
         (
             most_inodes.is_some_and(|most| inodes.is_none_or(|inodes| inodes > most)),
             format!("nr_inodes={}", most_inodes.unwrap_or_default()),
         ),
-        (wanted.exec && !exec, "noexec".to_owned()),
+        (wanted.exec && !allowed.exec, "noexec".to_owned()),
     ];
     if let Some((_, most)) = looser.iter().find(|(looser, _)| tight && *looser) {
         let place = wanted.destination.display();
@@ -370,7 +356,7 @@ fn tmpfs(wanted: &Tmpfs, inputs: &Inputs<'_>) -> Result<SpecMount, Failure> {
         options.push("ro".to_owned());
     }
     // Over the home directory what the image has there stays visible: entrypoints live there.
-    if wanted.destination == inputs.home && may_cover(inputs.home) {
+    if wanted.destination == inputs.home && memory::may_cover(inputs.home) {
         options.push("tmpcopyup".to_owned());
     }
     options.push(format!("size={size}"));
@@ -412,28 +398,6 @@ fn taken(request: &Request, destination: &Path) -> bool {
         .any(|mount| mount.destination() == destination)
 }
 
-/// Whether a home directory is one that may be covered: system users live in /, /bin or /usr/sbin.
-fn may_cover(home: &Path) -> bool {
-    const SYSTEM: [&str; 11] = [
-        "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys",
-        "/usr",
-    ];
-    const PLACES: [&str; 5] = ["/", "/home", "/opt", "/srv", "/var"];
-    !PLACES.iter().any(|place| home == Path::new(place))
-        && !SYSTEM.iter().any(|place| home.starts_with(place))
-}
-
-/// A policy's path, where a leading `~` is the home directory.
-fn expand(path: &str, home: &Path) -> PathBuf {
-    match path.strip_prefix('~') {
-        Some(rest) => home
-            .join(rest.trim_start_matches('/'))
-            .components()
-            .collect(),
-        None => path.into(),
-    }
-}
-
 fn own(options: &mut Vec<String>, identity: &Identity) {
     let mut owner = String::new();
     let _ = write!(owner, "uid={}", identity.uid);
@@ -473,37 +437,4 @@ pub fn texts(paths: &[PathBuf]) -> Vec<String> {
         .iter()
         .map(|path| path.to_string_lossy().into_owned())
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_homes_of_system_users_are_not_covered() {
-        for home in [
-            "/",
-            "/bin",
-            "/usr/sbin",
-            "/dev",
-            "/var",
-            "/home",
-            "/usr/local/x",
-        ] {
-            assert!(!may_cover(Path::new(home)), "{home}");
-        }
-        for home in ["/root", "/home/agent", "/var/lib/postgresql", "/app"] {
-            assert!(may_cover(Path::new(home)), "{home}");
-        }
-    }
-
-    #[test]
-    fn a_tilde_stands_for_home() {
-        assert_eq!(expand("~", Path::new("/home/a")), Path::new("/home/a"));
-        assert_eq!(
-            expand("~/.cache", Path::new("/home/a")),
-            Path::new("/home/a/.cache")
-        );
-        assert_eq!(expand("/tmp", Path::new("/home/a")), Path::new("/tmp"));
-    }
 }

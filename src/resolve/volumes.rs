@@ -58,7 +58,8 @@ pub enum Span {
 impl Volumes {
     /// Those of a request and an image.
     ///
-    /// A sandbox without a record has the image's volumes in memory: it cannot be started again.
+    /// A sandbox without a record has the image's volumes in memory: it cannot be started again. At the places `kept` the
+    /// image has none: what the policy has there stays.
     ///
     /// # Errors
     /// A volume of the image at a place that belongs to the sandbox.
@@ -68,6 +69,7 @@ impl Volumes {
         users: &Users,
         identity: &Identity,
         place: Place<'_>,
+        kept: &[PathBuf],
     ) -> Result<Self, Failure> {
         let mut all = Self {
             data: place.data.to_owned(),
@@ -94,7 +96,9 @@ impl Volumes {
             }
         }
         if request.has_record() {
-            for destination in declared(request, config)? {
+            let mut declared = declared(request, config)?;
+            declared.retain(|destination| !kept.contains(destination));
+            for destination in declared {
                 let mut made = all.one(None, &destination, passing, place);
                 made.declared = true;
                 all.used.push(made);
