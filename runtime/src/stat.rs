@@ -20,17 +20,27 @@ pub(crate) fn ticks_in(stat: &[u8]) -> Option<u64> {
 /// Whether nothing of the process runs any more, or will: it waits for its parent, or ends just now. The third field is the
 /// state, the ninth the flags, the twentieth the number of threads: the first thread may have ended before others.
 pub(crate) fn is_over(stat: &[u8]) -> bool {
+    let threads = fields_in(stat).nth(17).and_then(|field| field.parse().ok());
+    thread_is_over(stat) && threads.is_none_or(|threads: u64| threads <= 1)
+}
+
+/// The same of the first thread alone, or of the one whose /proc/PID/task/TID/stat it is.
+pub(crate) fn thread_is_over(stat: &[u8]) -> bool {
     /// `PF_EXITING` of the kernel's include/linux/sched.h.
     const EXITING: u64 = 4;
-    let Some(name_ends) = stat.iter().rposition(|byte| *byte == b')') else {
+    let mut fields = fields_in(stat);
+    let Some(state) = fields.next() else {
         return true;
     };
-    let fields = std::str::from_utf8(&stat[name_ends + 1..]).unwrap_or_default();
-    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-    let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
-    let ended = matches!(fields.first(), Some(&"Z" | &"X"));
-    let ends = number(6).is_some_and(|flags| flags & EXITING != 0);
-    (ended || ends) && number(17).is_none_or(|threads| threads <= 1)
+    let flags = fields.nth(5).and_then(|field| field.parse::<u64>().ok());
+    matches!(state, "Z" | "X") || flags.is_some_and(|flags| flags & EXITING != 0)
+}
+
+/// The fields from the third on.
+fn fields_in(stat: &[u8]) -> impl Iterator<Item = &str> {
+    let name_ends = stat.iter().rposition(|byte| *byte == b')');
+    let fields = name_ends.and_then(|at| std::str::from_utf8(&stat[at + 1..]).ok());
+    fields.unwrap_or_default().split_ascii_whitespace()
 }
 
 #[cfg(test)]

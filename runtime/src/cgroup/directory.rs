@@ -97,9 +97,14 @@ impl Directory {
         read_whole(&fd).map_err(fail)
     }
 
-    /// The processes in it, as the caller sees their numbers.
-    pub fn processes(&self) -> Result<HashSet<i32>, Error> {
-        let listed = self.read("cgroup.procs")?;
+    /// The threads in it, as the caller sees their numbers: cgroup.procs tells of a process whose first thread has ended only
+    /// where that one was.
+    pub fn threads(&self) -> Result<HashSet<i32>, Error> {
+        let listed = match self.read("cgroup.threads") {
+            // Its name in v1.
+            Err(error) if error.errno() == Some(Errno::ENOENT) => self.read("tasks")?,
+            other => other?,
+        };
         Ok(listed
             .lines()
             .filter_map(|line| line.parse().ok())

@@ -16,7 +16,7 @@ use super::directory::Directory;
 use super::host::{Hierarchy, Host};
 use super::systemd::Mover;
 use super::{Cgroup, Error, Request};
-use crate::stat::parent_in;
+use crate::stat::{parent_in, thread_is_over};
 
 /// Processes that belong together, and come and go.
 pub trait Tree {
@@ -88,13 +88,14 @@ impl Cgroup {
             rounds += 1;
             let here = directories
                 .iter()
-                .map(|directory| directory.processes())
+                .map(|directory| directory.threads())
                 .collect::<Result<Vec<HashSet<i32>>, Error>>()?;
             let mut left = false;
             for pid in tree.processes() {
+                let thread = living_thread(pid);
                 let absent = here.iter().zip(&directories);
                 let absent: Vec<&Directory> = absent
-                    .filter(|(here, _)| !here.contains(&pid))
+                    .filter(|(here, _)| thread.is_none_or(|thread| !here.contains(&thread)))
                     .map(|(_, directory)| *directory)
                     .collect();
                 if !absent.is_empty() {
@@ -161,15 +162,19 @@ fn move_to(
     };
     let written = directories
         .iter()
-        .try_for_each(|directory| write(directory, pid, mover));
+        .try_for_each(|directory| write(directory, pid, &hold, mover));
     if has_ended(&hold) {
-        put_back(directories, pid, tree);
-        return Ok(());
+        return put_back(directories, pid, tree);
     }
     written
 }
 
-fn write(directory: &Directory, pid: i32, mover: &mut Option<Mover>) -> Result<(), Error> {
+fn write(
+    directory: &Directory,
+    pid: i32,
+    hold: &OwnedFd,
+    mover: &mut Option<Mover>,
+) -> Result<(), Error> {
     let error = match directory.write("cgroup.procs", &pid.to_string()) {
         // It has ended meanwhile.
         Err(error) if error.errno() == Some(Errno::ESRCH) => return Ok(()),
@@ -184,9 +189,25 @@ fn write(directory: &Directory, pid: i32, mover: &mut Option<Mover>) -> Result<(
         *mover = Mover::connect().ok();
     }
     match mover {
+        // The manager moves what an ordinary user could not put back: the number is looked at once more.
+        Some(_) if has_ended(hold) => Ok(()),
         Some(mover) => mover.attach(directory.path(), pid),
         None => Err(error),
     }
+}
+
+/// The thread that tells where a process is: its first, or another where that one has ended, which stays where it was and is
+/// not moved with the others. None where nothing of it runs.
+fn living_thread(pid: i32) -> Option<i32> {
+    let runs = |path: String| std::fs::read(path).is_ok_and(|stat| !thread_is_over(&stat));
+    if runs(format!("/proc/{pid}/stat")) {
+        return Some(pid);
+    }
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    threads
+        .flatten()
+        .filter_map(|thread| thread.file_name().to_str()?.parse().ok())
+        .find(|thread: &i32| runs(format!("/proc/{pid}/task/{thread}/stat")))
 }
 
 fn has_ended(hold: &OwnedFd) -> bool {
@@ -196,34 +217,44 @@ fn has_ended(hold: &OwnedFd) -> bool {
 
 /// The number may have become another process's before it was used: then that one goes to where its parent is, as whoever has
 /// just been made is where its parent is.
-fn put_back(directories: &[&Directory], pid: i32, tree: &impl Tree) {
-    if !matches!(tree.hold(pid), Ok(None)) {
-        return;
-    }
-    let stat = std::fs::read(format!("/proc/{pid}/stat"));
-    let Some(parent) = stat.ok().as_deref().and_then(parent_in) else {
-        return;
+fn put_back(directories: &[&Directory], pid: i32, tree: &impl Tree) -> Result<(), Error> {
+    let held = tree
+        .hold(pid)
+        .map_err(|errno| Error::system("hold", format!("/proc/{pid}"), errno))?;
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok();
+    let (None, Some(parent)) = (held, stat.as_deref().and_then(parent_in)) else {
+        return Ok(());
     };
-    let Ok(host) = Host::of(parent) else { return };
-    let all = host.v1.iter().map(|(_, hierarchy)| hierarchy);
-    for hierarchy in all.chain(&host.unified) {
-        let ours = |directory: &&&Directory| directory.path().starts_with(&hierarchy.root);
-        let Some(directory) = directories.iter().find(ours) else {
+    for directory in directories {
+        let here = directory.threads()?;
+        if !living_thread(pid).is_some_and(|thread| here.contains(&thread)) {
             continue;
-        };
-        let here = directory.processes().is_ok_and(|here| here.contains(&pid));
-        if here && let Some(home) = &hierarchy.own {
-            // It may have ended by now.
-            let _ =
-                Directory::open(home).and_then(|home| home.write("cgroup.procs", &pid.to_string()));
+        }
+        let host = Host::of(parent)?;
+        let all = host.v1.iter().map(|(_, hierarchy)| hierarchy);
+        let home = all
+            .chain(&host.unified)
+            .find(|hierarchy| directory.path().starts_with(&hierarchy.root))
+            .and_then(|hierarchy| hierarchy.own.as_deref());
+        let home = home.ok_or_else(|| {
+            Error::Blocked(format!(
+                "process {pid} was moved into {} by mistake, and where it was cannot be seen",
+                directory.path().display()
+            ))
+        })?;
+        match Directory::open(home)?.write("cgroup.procs", &pid.to_string()) {
+            // It has ended by now.
+            Err(error) if error.errno() == Some(Errno::ESRCH) => {}
+            other => other?,
         }
     }
+    Ok(())
 }
 
 /// Whether it, or one below it, has a process.
 fn has_processes(directory: &Directory) -> bool {
     // What cannot be read cannot be used either, which is said then.
-    directory.processes().is_ok_and(|all| !all.is_empty())
+    directory.threads().is_ok_and(|all| !all.is_empty())
         || directory.children().iter().any(has_processes)
 }
 
@@ -241,9 +272,10 @@ pub(super) fn send_home(
     let home = Directory::open(home)?;
     // Those that were forked meanwhile come in the next round.
     for _ in 0..100 {
-        let (here, tree_now) = (directory.processes()?, tree.processes());
+        let (here, tree_now) = (directory.threads()?, tree.processes());
+        let is_here = |pid: &i32| living_thread(*pid).is_some_and(|thread| here.contains(&thread));
         let mut moved = false;
-        for pid in tree_now.into_iter().filter(|pid| here.contains(pid)) {
+        for pid in tree_now.into_iter().filter(is_here) {
             moved = true;
             move_to(&[&home], pid, tree, &mut None)?;
         }
@@ -259,8 +291,13 @@ mod tests {
     use std::cell::Cell;
     use std::process::{Child, Command, Stdio};
 
-    use super::super::tests::{Listed, alone};
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::waitpid;
+    use nix::unistd::{ForkResult, Pid, fork};
+
+    use super::super::tests::{Listed, alone, may_have_none};
     use super::*;
+    use crate::stat::is_over;
 
     /// A process that waits for the end of its input, and its number.
     fn waiting() -> (Child, i32) {
@@ -285,9 +322,62 @@ mod tests {
     fn beside(id: &str) -> Option<Cgroup> {
         match Cgroup::beside(id, &Request::default()) {
             Ok(made) => Some(made),
-            Err(Error::Unavailable { .. }) => None,
+            Err(Error::Unavailable { .. }) if may_have_none() => None,
             Err(error) => panic!("{error}"),
         }
+    }
+
+    extern "C" fn wait_for_a_signal(_: *mut libc::c_void) -> *mut libc::c_void {
+        loop {
+            nix::unistd::pause();
+        }
+    }
+
+    /// A process that goes on although its first thread has ended, and the number of the other. It ends with the caller.
+    fn without_first_thread() -> (Pid, i32) {
+        // SAFETY: the child makes system calls and a thread, for which the C library is fit after a fork, and never returns.
+        let child = match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            // SAFETY: the thread uses nothing of this one, whose end by exit(2) is the end of it alone.
+            ForkResult::Child => unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                let mut thread = std::mem::zeroed();
+                let (attributes, argument) = (std::ptr::null(), std::ptr::null_mut());
+                libc::pthread_create(&raw mut thread, attributes, wait_for_a_signal, argument);
+                libc::syscall(libc::SYS_exit, 0);
+                libc::_exit(1)
+            },
+        };
+        let stat = || std::fs::read(format!("/proc/{child}/stat")).unwrap();
+        while !thread_is_over(&stat()) {
+            std::thread::yield_now();
+        }
+        assert!(!is_over(&stat()));
+        (child, living_thread(child.as_raw()).unwrap())
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_is_stopped_and_comes_back_too() {
+        let _alone = alone();
+        let id = format!("test-headless-{}", std::process::id());
+        let Some(made) = beside(&id) else { return };
+        let (child, thread) = without_first_thread();
+        let own = groups(thread);
+        let tree = Listed(vec![child.as_raw()]);
+        let taken = made.surround(&tree);
+        let inside = groups(thread);
+        let frozen = made.is_frozen();
+        made.give_back(&tree);
+        let back = groups(thread);
+        let left = made
+            .directories()
+            .any(|directory| directory.path().exists());
+        kill(child, Signal::SIGKILL).unwrap();
+        waitpid(child, None).unwrap();
+        taken.unwrap();
+        assert!(thread != child.as_raw() && frozen.unwrap());
+        assert!(inside.contains(&id), "{inside}");
+        assert_eq!((back, left), (own, false));
     }
 
     #[test]

@@ -54,6 +54,11 @@ fn expected() -> Option<String> {
     std::env::var("PALISADE_EXPECT_CGROUP").ok()
 }
 
+/// Whether this user of this host may be without a cgroup, and nothing is tried then.
+pub(super) fn may_have_none() -> bool {
+    !geteuid().is_root() && expected().is_none()
+}
+
 /// A cgroup that is killed and removed with the test.
 struct Limited(Cgroup);
 
@@ -89,9 +94,7 @@ fn limited(json: &str) -> Option<Limited> {
 fn limited_at(json: &str, request: &Request) -> Option<Limited> {
     match Cgroup::create(&id(), &resources(json), request) {
         Ok(cgroup) => Some(Limited(cgroup.expect("a cgroup, as there are limits"))),
-        Err(Error::Unavailable { obstacles, limits })
-            if !geteuid().is_root() && expected().is_none() =>
-        {
+        Err(Error::Unavailable { obstacles, limits }) if may_have_none() => {
             let text = Error::Unavailable {
                 obstacles: obstacles.clone(),
                 limits,
@@ -268,7 +271,7 @@ fn entered(request: &Request, script: &str) -> Option<(Limited, String, Child, i
     let pid = i32::try_from(child.id()).unwrap();
     let made = match Cgroup::beside(&id, request) {
         Ok(made) => Limited(made),
-        Err(Error::Unavailable { .. }) if !geteuid().is_root() && expected().is_none() => {
+        Err(Error::Unavailable { .. }) if may_have_none() => {
             child.kill().unwrap();
             child.wait().unwrap();
             return None;
