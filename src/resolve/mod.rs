@@ -185,7 +185,7 @@ pub fn resolve(
                 tier: tier(&spec, policy),
                 id: place.id,
                 spec,
-                root: root_of(source, policy, place),
+                root: root_of(source, request, policy, place),
                 files,
                 landlock,
             },
@@ -281,9 +281,9 @@ fn namespaces(user: bool, network_is_hosts: bool) -> Vec<LinuxNamespace> {
         .collect()
 }
 
-fn root_of(source: Source<'_>, policy: &Policy, place: Place<'_>) -> Root {
+fn root_of(source: Source<'_>, request: &Request, policy: &Policy, place: Place<'_>) -> Root {
     let scratch = Scratch {
-        size: policy.filesystem.scratch_size,
+        size: refine::layer(request, policy),
         inodes: policy.filesystem.scratch_inodes,
     };
     match source {

@@ -23,10 +23,6 @@ pub fn refine(
     refined.stop_timeout = request.stop_timeout.unwrap_or(refined.stop_timeout);
     refined.network.mode = request.network.unwrap_or(refined.network.mode);
     refined.filesystem.root = request.root_mode.unwrap_or(refined.filesystem.root);
-    refined.filesystem.scratch_size = request
-        .limits
-        .layer
-        .unwrap_or(refined.filesystem.scratch_size);
     capabilities(&mut refined, request);
     // --best-effort goes on with less than was asked for, and never with less than the policy demands.
     refined.minimum_tier = request.protection.require.unwrap_or(policy.minimum_tier);
@@ -40,7 +36,9 @@ pub fn refine(
                 "leave the option out, or ask for another policy",
             ));
         }
-        policy.check_refined(&refined).map_err(|error| {
+        let mut all = refined.clone();
+        all.filesystem.scratch_size = layer(request, policy);
+        policy.check_refined(&all).map_err(|error| {
             Failure::new(
                 error.to_string(),
                 "leave the option out, or ask for another policy",
@@ -56,6 +54,14 @@ pub fn refine(
     }
     refuse_unenforced(&refined, request)?;
     Ok(refined)
+}
+
+/// Bytes that a layer in memory takes. What was asked for is about that layer alone: the policy's scratch size is every tmpfs's.
+pub fn layer(request: &Request, policy: &Policy) -> u64 {
+    request
+        .limits
+        .layer
+        .unwrap_or(policy.filesystem.scratch_size)
 }
 
 /// What a policy demands and palisade cannot hold is an error, never ignored.

@@ -408,6 +408,27 @@ fn the_root_is_read_only_over_a_layer_in_memory_unless_it_shall_be_writable() {
         panic!("{:?}", sized.root)
     };
     assert_eq!(scratch.size, 8 << 20);
+    // Its size is not that of other memory.
+    let data = image(ImageConfig {
+        volumes: vec!["/data".into()],
+        ..ImageConfig::default()
+    });
+    let line = ["--storage-opt", "size=8m", "--tmpfs", "/t", "x", "true"];
+    let sized = plan_on(&data, &root(), &line).unwrap().plan;
+    for place in ["/t", "/data"] {
+        assert!(
+            has_option(mount(&sized, place), "size=1073741824"),
+            "{place}"
+        );
+    }
+    let mut policy = Policy::builtin("default").unwrap();
+    policy.flags = Flags::TightenOnly;
+    policy.filesystem.root = palisade_policies::RootMode::InMemory;
+    let under = |size: &str| {
+        let line = ["--storage-opt", size, "x", "true"];
+        plan_under(&policy, Source::Image(&data), &root(), &line)
+    };
+    assert!(under("size=8m").is_ok() && under("size=2g").is_err());
     let image = image(ImageConfig::default());
     assert!(
         plan_on(
