@@ -137,12 +137,17 @@ fn asked(matches: &ArgMatches, resources: &LinuxResources) -> Result<Limits, Fai
     {
         limits.swap = kept_swap(memory, resources)?;
     }
-    limits.cpus = limits.cpus.or(shared(&limits, resources)?);
+    if let Some((quota, period)) = shared(&limits, resources)? {
+        (limits.cpu_quota, limits.cpu_period) = (Some(quota), Some(period));
+        #[allow(clippy::cast_precision_loss)] // Microseconds of a quota are far below 2^52.
+        let cpus = quota as f64 / period as f64;
+        limits.cpus = Some(cpus);
+    }
     Ok(limits)
 }
 
-/// Processors' worth of time by `--cpu-quota` and `--cpu-period`; what was not typed is what the sandbox has, else the kernel's.
-fn shared(asked: &Limits, resources: &LinuxResources) -> Result<Option<f64>, Failure> {
+/// The quota of `--cpu-quota` and the period of `--cpu-period`; what was not typed is what the sandbox has, else the kernel's.
+fn shared(asked: &Limits, resources: &LinuxResources) -> Result<Option<(i64, u64)>, Failure> {
     if asked.cpu_quota.is_none() && asked.cpu_period.is_none() {
         return Ok(None);
     }
@@ -156,8 +161,7 @@ fn shared(asked: &Limits, resources: &LinuxResources) -> Result<Option<f64>, Fai
         )
         .with_code(1));
     };
-    #[allow(clippy::cast_precision_loss)] // Microseconds of a quota are far below 2^52.
-    Ok(Some(quota as f64 / period.unwrap_or(PERIOD).max(1) as f64))
+    Ok(Some((quota, period.unwrap_or(PERIOD).max(1))))
 }
 
 /// What becomes of swap when only memory changes: docker's default, twice the memory, and no swap at all stay what they are.
@@ -202,9 +206,11 @@ fn changed(asked: &Limits, resources: &mut LinuxResources) -> LinuxResources {
         let mut only = LinuxCpu::default();
         let mut cpu = resources.cpu().clone().unwrap_or_default();
         for cpu in [&mut only, &mut cpu] {
-            if let Some(cpus) = asked.cpus {
-                cpu.set_quota(Some(microseconds(cpus)))
-                    .set_period(Some(PERIOD));
+            // What was asked for as a quota stays one, as for a run: the period is also how long a program is held up at once.
+            let quota = asked.cpu_quota.zip(asked.cpu_period);
+            let quota = quota.or(asked.cpus.map(|cpus| (microseconds(cpus), PERIOD)));
+            if let Some((quota, period)) = quota {
+                cpu.set_quota(Some(quota)).set_period(Some(period));
             }
             if asked.cpu_shares.is_some() {
                 cpu.set_shares(asked.cpu_shares);
@@ -344,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_and_its_period_are_processors_and_what_is_not_typed_stays() {
+    fn a_quota_and_its_period_stay_as_they_are_typed_and_what_is_not_typed_stays() {
         let typed = |quota, period| Limits {
             cpu_quota: quota,
             cpu_period: period,
@@ -357,14 +363,26 @@ mod tests {
         some.set_cpu(Some(cpu));
         for (asked, held, expected) in [
             (typed(None, None), &some, None),
-            (typed(Some(50_000), None), &none, Some(0.5)),
-            (typed(Some(50_000), Some(20_000)), &none, Some(2.5)),
-            (typed(Some(50_000), None), &some, Some(2.5)),
-            (typed(None, Some(60_000)), &some, Some(0.5)),
+            (typed(Some(50_000), None), &none, Some((50_000, 100_000))),
+            (
+                typed(Some(50_000), Some(20_000)),
+                &none,
+                Some((50_000, 20_000)),
+            ),
+            (typed(Some(50_000), None), &some, Some((50_000, 20_000))),
+            (typed(None, Some(60_000)), &some, Some((30_000, 60_000))),
         ] {
             assert_eq!(shared(&asked, held).expect("a share"), expected);
         }
         assert!(shared(&typed(None, Some(60_000)), &none).is_err());
+        let asked = Limits {
+            cpus: Some(0.001),
+            ..typed(Some(1000), Some(1_000_000))
+        };
+        for cpu in [changed(&asked, &mut some).cpu().clone(), some.cpu().clone()] {
+            let cpu = cpu.expect("a quota");
+            assert_eq!((cpu.quota(), cpu.period()), (Some(1000), Some(1_000_000)));
+        }
     }
 
     #[test]

@@ -77,6 +77,15 @@ fn a_running_sandbox_gets_limits_and_keeps_them_when_it_starts_again() {
         ("209715200".into(), "60".into())
     );
     assert_eq!(shown(&boxes), "209715200 419430400 0 60");
+    // A share below a hundredth is kept in the period it was asked for in.
+    let line = ["--cpu-quota", "1000", "--cpu-period", "1000000"];
+    boxes.says(&[&["update"], &line[..], &["box"]].concat());
+    let quota = held(&boxes, &id, &["cpu.cfs_quota_us", "cpu.max"]);
+    assert!(
+        ["1000", "1000 1000000"].contains(&quota.as_str()),
+        "{quota}"
+    );
+    assert_eq!(shown(&boxes), "209715200 419430400 1000000 60");
     // A controller that was not needed before; the rest stays.
     boxes.says(&["update", "--cpus", "1.5", "--cpu-shares", "512", "box"]);
     let quota = held(&boxes, &id, &["cpu.cfs_quota_us", "cpu.max"]);
@@ -110,7 +119,7 @@ fn a_running_sandbox_gets_limits_and_keeps_them_when_it_starts_again() {
         "--format",
         "{{.Action}}",
     ]);
-    assert_eq!(happened.lines().count(), 5);
+    assert_eq!(happened.lines().count(), 6);
 }
 
 #[test]
