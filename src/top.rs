@@ -44,8 +44,7 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     if !typed.is_empty() {
         let pids = below(first, &all()).into_iter().map(|process| process.pid);
         let pids: BTreeSet<i32> = pids.collect();
-        let output = asked(&typed, &pids)?;
-        return print(&chosen(&output, &pids)?).map(|()| 0);
+        return print(&asked(&typed, &pids)?).map(|()| 0);
     }
     let mut text = String::from("UID        PID    PPID   PIDS  RSS      TIME     CMD\n");
     for process in below(first, &all()) {
@@ -91,18 +90,24 @@ fn asked(typed: &[&str], pids: &BTreeSet<i32>) -> Result<String, Failure> {
             .output()
             .map_err(|error| failed(reason(&error)))
     };
-    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
-    let mut output = run(Some(format!("-q{}", pids.join(","))))?;
-    if !output.status.success() {
-        // Options that choose processes themselves, as aux, cannot stand beside it.
-        output = run(None)?;
+    let these: Vec<String> = pids.iter().map(i32::to_string).collect();
+    let output = run(Some(format!("-q{}", these.join(","))))?;
+    if output.status.success() {
+        // Chosen by ps already, whatever its columns are.
+        let listing = String::from_utf8_lossy(&output.stdout);
+        return Ok(listing
+            .lines()
+            .flat_map(|line| [printable(line), "\n".into()])
+            .collect());
     }
+    // Options that choose processes themselves, as aux, cannot stand beside it.
+    let output = run(None)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let line = said.lines().find(|line| !line.trim().is_empty());
         return Err(failed(line.unwrap_or("it failed").trim().to_owned()));
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    chosen(&String::from_utf8_lossy(&output.stdout), pids)
 }
 
 /// The heading of a listing, and its lines of these processes.

@@ -226,7 +226,12 @@ fn top_shows_the_sandboxs_processes_and_nobody_elses() {
     );
     // PID 1, its command with a sleep, the keeper, the command.
     assert!((5..=6).contains(&lines.len()), "{shown}");
-    for options in [&["-o", "pid,args"][..], &["aux"], &["-ef"]] {
+    for options in [
+        &["-o", "pid,args"][..],
+        &["-o", "lstart,pid,args"],
+        &["aux"],
+        &["-ef"],
+    ] {
         let asked = boxes.says(&[&["top", "box"], options].concat());
         let mut listed = asked.lines();
         let heading = listed.next().unwrap();
@@ -236,7 +241,14 @@ fn top_shows_the_sandboxs_processes_and_nobody_elses() {
         // Whether the shell of the sandbox sleeps already or not.
         assert!((4..=5).contains(&listed.count()), "{options:?}: {asked}");
     }
-    for (options, word) in [(&["-eo", "comm"][..], "PID"), (&["--none-such"], "ps")] {
+    let asked = boxes.says(&["top", "box", "-eo", "comm"]);
+    let ours = asked.lines().filter(|line| *line == "sleep").count();
+    assert!((1..=2).contains(&ours), "{asked}");
+    // ps has to be asked for more here, and what is the sandbox's cannot be told then.
+    for (options, word) in [
+        (&["-C", "sleep", "-o", "comm"][..], "PID"),
+        (&["--none-such"], "ps"),
+    ] {
         let output = boxes.palisade(&[&["top", "box"], options].concat());
         assert_code(&output, 1);
         assert!(text(&output.stderr).contains(word), "{}", describe(&output));
