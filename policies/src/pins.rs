@@ -93,11 +93,6 @@ impl Pins {
         let mut bounds = Policy::blank();
         bounds.stop_timeout = Duration::MAX;
         format::read_pins(Reader { text, origin }, &mut bounds)?;
-        // A command that takes no notice of its stop signal would else be given any time beyond its limit.
-        let ends = bounds.timeout.is_some() || bounds.output_cap.is_some();
-        if ends && bounds.stop_timeout == Duration::MAX {
-            bounds.stop_timeout = PATIENCE;
-        }
         self.files.push((origin.to_owned(), bounds));
         Ok(())
     }
@@ -106,6 +101,18 @@ impl Pins {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// The first file that ends commands, where none says how long they may take to end: one that takes no notice of its stop
+    /// signal would else be given any time beyond its limit.
+    fn impatient(&self) -> Option<&str> {
+        let mut files = self.files.iter();
+        if files.any(|(_, pin)| pin.stop_timeout != Duration::MAX) {
+            return None;
+        }
+        let ends = |pin: &Policy| pin.timeout.is_some() || pin.output_cap.is_some();
+        let first = self.files.iter().find(|(_, pin)| ends(pin));
+        first.map(|(origin, _)| origin.as_str())
     }
 }
 
@@ -120,6 +127,13 @@ impl Policy {
                 lowered: &mut lowered,
             };
             pinning.all(&mut self, pin);
+        }
+        if let Some(origin) = pins.impatient() {
+            let mut pinning = Pinning {
+                origin,
+                lowered: &mut lowered,
+            };
+            pinning.stop_timeout(&mut self, PATIENCE);
         }
         (self, lowered)
     }
@@ -144,11 +158,7 @@ impl Pinning<'_> {
         self.lower("timeout", &mut policy.timeout, pin.timeout, |timeout| {
             format_duration(*timeout)
         });
-        if policy.stop_timeout > pin.stop_timeout {
-            let (from, to) = (policy.stop_timeout, pin.stop_timeout);
-            self.note("stop-timeout", format_duration(from), format_duration(to));
-            policy.stop_timeout = pin.stop_timeout;
-        }
+        self.stop_timeout(policy, pin.stop_timeout);
         self.lower("output-cap", &mut policy.output_cap, pin.output_cap, size);
         let (limits, pins) = (&mut policy.limits, &pin.limits);
         self.lower("limits.memory", &mut limits.memory, pins.memory, size);
@@ -207,6 +217,14 @@ impl Pinning<'_> {
                 pin.write_iops,
                 u64::to_string,
             );
+        }
+    }
+
+    fn stop_timeout(&mut self, policy: &mut Policy, most: Duration) {
+        if policy.stop_timeout > most {
+            let from = format_duration(policy.stop_timeout);
+            self.note("stop-timeout", from, format_duration(most));
+            policy.stop_timeout = most;
         }
     }
 

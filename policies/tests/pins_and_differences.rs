@@ -249,6 +249,18 @@ fn where_a_pin_ends_commands_they_have_no_more_time_to_end_than_it_says() {
         (60, true)
     );
     assert_eq!(held("stop-timeout = \"2s\"", 3600), (2, true));
+    // Whichever file it is in.
+    let texts = ["timeout = \"1h\"", "stop-timeout = \"60s\""];
+    for order in [[0, 1], [1, 0]] {
+        let mut pins = Pins::default();
+        for index in order {
+            pins.add(texts[index], texts[index]).expect("a pin file");
+        }
+        let mut policy = builtin("default");
+        policy.stop_timeout = Duration::from_hours(1);
+        let (policy, _) = policy.pinned_by(&pins);
+        assert_eq!(policy.stop_timeout, Duration::from_mins(1), "{order:?}");
+    }
     assert_eq!(held("timeout = \"1h\"", 4), (4, false));
     assert_eq!(held("[limits]\npids = 9", 3600), (3600, false));
 }
