@@ -1,6 +1,7 @@
 //! Policies by name or in files, with what they extend.
 
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::builtin;
@@ -128,12 +129,16 @@ pub(crate) fn text(path: &Path) -> Result<String, Error> {
         source,
     };
     let refused = |why: &str| failed(io::Error::other(why.to_owned()));
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    // A FIFO would hang, a device never end.
-    if !metadata.is_file() {
+    // Opening a FIFO would wait for its other end, and what is asked afterwards is the file that is read.
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(failed)?;
+    // A device would never end.
+    if !file.metadata().map_err(failed)?.is_file() {
         return Err(refused("it is not a regular file"));
     }
-    let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     // Its length is not asked for: files of /proc say 0, and others grow.
     file.take(MOST_BYTES + 1)

@@ -574,6 +574,12 @@ fn only_a_regular_file_of_sane_size_is_a_policy_file() {
             .to_string()
             .contains("not a regular file")
     );
+    // Nobody writes to it: opening it as other files are opened would wait.
+    let fifo = directory.path().join("fifo.toml");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo").success());
+    let error = Policy::load(&fifo).expect_err("a FIFO").to_string();
+    assert!(error.contains("not a regular file"), "{error}");
     let large = directory.path().join("large.toml");
     fs::write(&large, "#".repeat((1 << 20) + 1)).expect("written");
     assert!(
@@ -680,4 +686,33 @@ fn denied_paths_are_hidden_whatever_the_home_directory() {
             );
         }
     }
+}
+
+#[test]
+fn a_policy_file_is_the_one_that_was_looked_at_though_it_is_exchanged_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("file"), "description = \"the file\"").unwrap();
+    std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
+    let (path, new) = (at("policy.toml"), at("new"));
+    fs::hard_link(at("file"), &path).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let names = ["device", "file"].iter().cycle();
+            for name in names.take_while(|_| !done.load(std::sync::atomic::Ordering::Relaxed)) {
+                fs::hard_link(at(name), &new).unwrap();
+                fs::rename(&new, &path).unwrap();
+            }
+        });
+        let wrong = (0..20_000).find_map(|_| match Policy::load(&path) {
+            Ok(policy) => (policy.description != "the file").then(|| "an empty policy".to_owned()),
+            Err(error) => {
+                let error = error.to_string();
+                (!error.contains("not a regular file")).then_some(error)
+            }
+        });
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(wrong, None);
+    });
 }
