@@ -2,16 +2,16 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::dir::Dir;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
 use super::directory::Directory;
 use super::host::{Hierarchy, Host};
+use super::place::name_of;
 use super::unified::CALLER;
 use super::{Error, Record};
 
@@ -87,23 +87,53 @@ fn sweep(hierarchy: &Hierarchy, age: Duration, watched: &dyn Fn(&str) -> bool) -
 }
 
 impl Record {
-    /// Removes what a killed supervisor left of this cgroup. What is held by somebody stays, and what has processes that do not
-    /// end within `patience`: they die with their supervisor.
-    pub fn remove_abandoned(&self, patience: Duration) {
-        let v1 = self.v1.iter().map(|(_, path)| path);
-        for path in self.unified.iter().chain(v1) {
-            // A record may have been written by another user.
-            let kind = statfs(path.as_path()).map(|found| found.filesystem_type());
-            if matches!(kind, Ok(CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC)) {
-                remove_soon(path, patience);
+    /// Whether a killed supervisor of the sandbox `id` left something of this cgroup.
+    #[must_use]
+    pub fn is_left(&self, id: &str) -> bool {
+        self.left(id).next().is_some()
+    }
+
+    /// Removes what a killed supervisor of the sandbox `id` left of this cgroup. What is held by somebody stays, and what has
+    /// processes that do not end within `patience`: they die with their supervisor. What does not bear the sandbox's name is
+    /// another's.
+    pub fn remove_abandoned(&self, id: &str, patience: Duration) {
+        let left: Vec<&Path> = self.left(id).collect();
+        let host = match Host::find() {
+            Ok(host) if !left.is_empty() => host,
+            _ => return,
+        };
+        let until = Instant::now() + patience;
+        for path in left {
+            if is_below(path, &host) {
+                remove_soon(path, until);
             }
         }
     }
+
+    /// Those of its directories that are there and bear the name of the sandbox `id`.
+    fn left(&self, id: &str) -> impl Iterator<Item = &Path> {
+        let v1 = self.v1.iter().map(|(_, path)| path);
+        let name = name_of(id);
+        let all = self.unified.iter().chain(v1).map(PathBuf::as_path);
+        all.filter(move |path| path.ends_with(&name) && path.exists())
+    }
+}
+
+/// Whether a path names something of a mounted hierarchy without a detour: a record may have been written by another user,
+/// with links of his own in its paths.
+fn is_below(path: &Path, host: &Host) -> bool {
+    let v1 = host.v1.iter().map(|(_, hierarchy)| hierarchy);
+    v1.chain(&host.unified).any(|hierarchy| {
+        path.strip_prefix(&hierarchy.root).is_ok_and(|inside| {
+            inside
+                .components()
+                .all(|component| matches!(component, Component::Normal(_)))
+        })
+    })
 }
 
 /// [`remove`] for a cgroup whose last processes may be dying just now, which nothing tells of in v1. What is gone is removed.
-pub(super) fn remove_soon(path: &Path, patience: Duration) -> bool {
-    let until = Instant::now() + patience;
+pub(super) fn remove_soon(path: &Path, until: Instant) -> bool {
     let mut pause = Duration::from_micros(50);
     loop {
         if remove(path) || !path.exists() {

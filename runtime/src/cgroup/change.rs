@@ -1,5 +1,7 @@
 //! Other limits for a cgroup that has processes: all of them, or none.
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 use oci_spec::runtime::LinuxResources;
 
@@ -98,7 +100,7 @@ impl Cgroup {
         if absent.is_empty() {
             return Ok(());
         }
-        let place = Place::new(id, request)?;
+        let place = Place::new(id, request, Duration::ZERO)?;
         let host = Host::find()?;
         let was_frozen = self.is_frozen()?;
         let had = self.v1.len();
@@ -229,7 +231,7 @@ mod tests {
             return;
         };
         let (had, host) = (cgroup.v1.len(), Host::find().unwrap());
-        let place = Place::new(&id, &Request::default()).unwrap();
+        let place = Place::new(&id, &Request::default(), Duration::ZERO).unwrap();
         let mut cpu = Controllers::default();
         cpu.insert(super::super::Controller::Cpu);
         legacy::add(&mut cgroup, &host, &place, cpu).unwrap();

@@ -15,7 +15,7 @@ use oci_spec::runtime::LinuxResources;
 use super::directory::Directory;
 use super::host::{Hierarchy, Host};
 use super::systemd::Mover;
-use super::{Cgroup, Error, Request};
+use super::{Cgroup, Error, Limits, Request, place};
 use crate::stat::{parent_in, thread_is_over};
 
 /// Processes that belong together, and come and go.
@@ -45,8 +45,8 @@ impl Cgroup {
             always: true,
             ..request.clone()
         };
-        let made = Self::create(id, &LinuxResources::default(), &request)?
-            .ok_or_else(|| Error::Invalid("no cgroup was asked for".into()))?;
+        let limits = Limits::new(&LinuxResources::default())?;
+        let made = place::make(id, &limits, &request, Duration::ZERO)?;
         let taken = made
             .directories()
             .find(|directory| has_processes(directory));

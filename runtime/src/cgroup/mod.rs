@@ -142,7 +142,7 @@ impl Cgroup {
         if limits.is_empty() && !request.always {
             return Ok(None);
         }
-        place::make(id, &limits, request).map(Some)
+        place::make(id, &limits, request, place::DYING).map(Some)
     }
 
     /// How the limits are had.

@@ -1,7 +1,7 @@
 //! Finding a place for a cgroup: each way is tried by using it.
 
 use std::path::{Component, Path};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::unistd::geteuid;
@@ -14,17 +14,23 @@ use super::settings::Setting;
 use super::unified::V2;
 use super::{Cgroup, Error, Kind, Obstacle, Request, Systemd, abandoned, legacy};
 
-/// How long processes may take to die whose supervisor was killed.
-const DYING: Duration = Duration::from_secs(2);
+/// How long processes may take to die whose supervisor was killed: what a start may wait for, and nobody who is busy with a
+/// running sandbox.
+pub(super) const DYING: Duration = Duration::from_secs(2);
 
-/// Makes the cgroup in the first way that works.
-pub(super) fn make(id: &str, limits: &Limits, request: &Request) -> Result<Cgroup, Error> {
+/// Makes the cgroup in the first way that works. What a killed supervisor left in its place may take `patience` to be gone.
+pub(super) fn make(
+    id: &str,
+    limits: &Limits,
+    request: &Request,
+    patience: Duration,
+) -> Result<Cgroup, Error> {
     if id.is_empty() || id.starts_with('.') || id.contains(['/', '\0', '\n']) {
         return Err(Error::Invalid(format!(
             "{id:?} cannot be the name of a cgroup"
         )));
     }
-    let place = Place::new(id, request)?;
+    let place = Place::new(id, request, patience)?;
     let host = Host::find()?;
     let needed = limits.controllers();
     let in_v1: Controllers = host
@@ -94,6 +100,12 @@ pub(super) fn make(id: &str, limits: &Limits, request: &Request) -> Result<Cgrou
 pub(super) struct Place {
     pub name: String,
     pub path: Option<Wanted>,
+    patience: Duration,
+}
+
+/// What the cgroups of the sandbox `id` are called where no path was chosen for them.
+pub(super) fn name_of(id: &str) -> String {
+    format!("palisade-{id}")
 }
 
 /// OCI's cgroupsPath, understood.
@@ -104,15 +116,16 @@ pub(super) enum Wanted {
 }
 
 impl Place {
-    pub fn new(id: &str, request: &Request) -> Result<Self, Error> {
+    pub fn new(id: &str, request: &Request, patience: Duration) -> Result<Self, Error> {
         let path = request
             .path
             .as_deref()
             .map(|path| Wanted::new(path, request.systemd))
             .transpose()?;
         Ok(Self {
-            name: format!("palisade-{id}"),
+            name: name_of(id),
             path,
+            patience,
         })
     }
 
@@ -139,7 +152,7 @@ impl Place {
                 // An earlier start of the same sandbox, whose supervisor was killed.
                 Err(error)
                     if error.errno() == Some(Errno::EEXIST)
-                        && abandoned::remove_soon(&path, DYING) =>
+                        && abandoned::remove_soon(&path, Instant::now() + self.patience) =>
                 {
                     Directory::make(&path, false)?;
                 }

@@ -548,6 +548,37 @@ fn a_controller_that_was_not_delegated_is_named_with_its_cure() {
 }
 
 #[test]
+fn what_a_record_names_is_removed_only_where_it_bears_the_sandboxs_name() {
+    let _alone = alone();
+    let (id, limits) = (id(), resources(r#"{"pids":{"limit":50}}"#));
+    let made = match Cgroup::create(&id, &limits, &Request::default()) {
+        Ok(made) => made.unwrap(),
+        Err(Error::Unavailable { .. }) if may_have_none() => return,
+        Err(error) => panic!("{error}"),
+    };
+    let (record, paths) = (made.record(), paths(&made));
+    drop(made);
+    let exist = || paths.iter().filter(|path| path.exists()).count();
+    // Another sandbox's, and one that a link leads to.
+    record.remove_abandoned("other", std::time::Duration::ZERO);
+    let directory = tempfile::tempdir().unwrap();
+    let link = directory.path().join(format!("palisade-{id}"));
+    std::os::unix::fs::symlink(&paths[0], &link).unwrap();
+    let led = Record {
+        unified: Some(link),
+        leaf: None,
+        v1: Vec::new(),
+        ..record.clone()
+    };
+    led.remove_abandoned(&id, std::time::Duration::ZERO);
+    let before = exist();
+    let found = (record.is_left("other"), record.is_left(&id));
+    record.remove_abandoned(&id, std::time::Duration::ZERO);
+    assert_eq!((before, exist()), (paths.len(), 0));
+    assert_eq!((found, record.is_left(&id)), ((false, true), false));
+}
+
+#[test]
 fn what_a_killed_palisade_left_is_removed_and_what_is_used_is_not() {
     let _alone = alone();
     let limits = r#"{"pids":{"limit":50}}"#;

@@ -63,11 +63,15 @@ impl Desk {
         }
     }
 
-    /// Writes down which cgroup a sandbox is in, or about to be, that was started without.
+    /// Writes down which cgroup a sandbox is in, or about to be, that was started without. Where it cannot be written, it is to
+    /// have none.
     pub fn note_cgroup(&mut self, cgroup: Option<&Cgroup>) -> Result<(), Error> {
         self.known.state.cgroup = cgroup.map(|cgroup| cgroup.record().to_string());
         self.known.state.entered_late = cgroup.is_some();
-        self.save()
+        self.save().inspect_err(|_| {
+            self.known.state.cgroup = None;
+            self.known.state.entered_late = false;
+        })
     }
 
     fn note_frozen(&mut self, frozen: bool) -> Answer {

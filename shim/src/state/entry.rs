@@ -71,20 +71,26 @@ impl Entry {
     /// no control group counts.
     #[must_use]
     pub fn struck(&self) -> (u64, u64) {
-        let state: Option<State> = self.read("state.json").ok().flatten();
-        let record = state.and_then(|state| state.cgroup?.parse().ok());
-        let cgroup = record.and_then(|record| Cgroup::open(&record).ok());
+        let cgroup = self.cgroup().and_then(|record| Cgroup::open(&record).ok());
         cgroup.map_or((0, 0), |cgroup| cgroup.struck())
     }
 
-    /// Removes the cgroup that a killed monitor left, wherever that is. What is in use then stays.
-    pub(super) fn remove_cgroup(&self, patience: Duration) {
-        let state: Result<Option<State>, Error> = self.read("state.json");
-        let written = state.ok().flatten().and_then(|state| state.cgroup);
-        let record = written.and_then(|line| line.parse::<Record>().ok());
-        if let Some(record) = record {
-            record.remove_abandoned(patience);
+    /// Removes the cgroup that a killed monitor left, wherever that is. What is in use then stays. For whoever has the lock: a
+    /// start makes it anew.
+    pub(super) fn remove_cgroup(&self, _lock: &Lock, patience: Duration) {
+        if let Some(record) = self.cgroup() {
+            record.remove_abandoned(&self.id, patience);
         }
+    }
+
+    /// Whether something is there of the cgroup that was last written down.
+    pub(super) fn has_cgroup(&self) -> bool {
+        self.cgroup().is_some_and(|record| record.is_left(&self.id))
+    }
+
+    fn cgroup(&self) -> Option<Record> {
+        let state: Option<State> = self.read("state.json").ok().flatten();
+        state?.cgroup?.parse().ok()
     }
 
     /// What is left to say of a sandbox whose monitor was killed.

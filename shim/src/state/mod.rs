@@ -191,26 +191,26 @@ impl Registry {
     ///
     /// # Errors
     /// What could not be removed.
-    pub fn remove(&self, entry: &Entry, _lock: &Lock) -> Result<(), Error> {
+    pub fn remove(&self, entry: &Entry, lock: &Lock) -> Result<(), Error> {
         let held = flock(&entry.directory, FlockArg::LockExclusive)?;
-        self.remove_held(entry, held)
+        self.remove_held(entry, lock, held)
     }
 
     /// The same, unless somebody has it by [`Entry::hold`]: then nothing is done, and the result is false.
     ///
     /// # Errors
     /// What could not be removed.
-    pub fn remove_unless_kept(&self, entry: &Entry, _lock: &Lock) -> Result<bool, Error> {
+    pub fn remove_unless_kept(&self, entry: &Entry, lock: &Lock) -> Result<bool, Error> {
         let directory = File::open(&entry.directory).map_err(failed("open", &entry.directory))?;
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => self.remove_held(entry, held).map(|()| true),
+            Ok(held) => self.remove_held(entry, lock, held).map(|()| true),
             Err(_) => Ok(false),
         }
     }
 
-    fn remove_held(&self, entry: &Entry, held: Flock<File>) -> Result<(), Error> {
+    fn remove_held(&self, entry: &Entry, lock: &Lock, held: Flock<File>) -> Result<(), Error> {
         let config = entry.config();
-        entry.remove_cgroup(Duration::from_secs(2));
+        entry.remove_cgroup(lock, Duration::from_secs(2));
         let passing = self.sandboxes().join(format!("{PASSING}{}", entry.id));
         match fs::rename(&entry.directory, &passing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

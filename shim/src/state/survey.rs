@@ -70,8 +70,12 @@ impl Registry {
             let _ = self.sweep_names();
         }
         for known in &listing.sandboxes {
-            if known.state.status == Status::Dead {
-                known.entry.remove_cgroup(Duration::ZERO);
+            // A start that has the lock makes its own where this one was. Without need nobody finds it taken.
+            if known.state.status == Status::Dead
+                && known.entry.has_cgroup()
+                && let Ok(Some(lock)) = known.entry.lock()
+            {
+                known.entry.remove_cgroup(&lock, Duration::ZERO);
             }
         }
         let live = listing
