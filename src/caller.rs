@@ -47,9 +47,7 @@ impl Caller {
     pub fn read(ranges: bool) -> Result<Self, Failure> {
         let mut caller = Self::of_process()?;
         if caller.is_root() {
-            // Neither may be guessed: the ids that stand for the sandbox's on the host are chosen by them.
-            let map = readable("/proc/self/uid_map")?.unwrap_or_default();
-            caller.initial_user_namespace = maps_everything(&map);
+            // They may not be guessed: the ids that stand for the sandbox's on the host are chosen by them.
             for table in ["/etc/subuid", "/etc/subgid"] {
                 let table = readable(table)?.unwrap_or_default();
                 caller.reserved.extend(ranges_of(&table, |_| true));
@@ -68,7 +66,7 @@ impl Caller {
     /// The facts of this process alone, for a verb that hands out no ids.
     ///
     /// # Errors
-    /// The working directory is gone.
+    /// The working directory is gone, or root's user namespace cannot be told.
     pub fn of_process() -> Result<Self, Failure> {
         let cwd = std::env::current_dir().map_err(|error| {
             Failure::new(
@@ -76,13 +74,19 @@ impl Caller {
                 "cd to a directory that exists",
             )
         })?;
-        Ok(Self {
+        let mut caller = Self {
             uid: geteuid().as_raw(),
             gid: getegid().as_raw(),
             cwd,
             environment: std::env::vars_os().collect(),
             ..Self::default()
-        })
+        };
+        if caller.is_root() {
+            // Not to be guessed either: the host's root has its sandboxes and images elsewhere.
+            let map = readable("/proc/self/uid_map")?.unwrap_or_default();
+            caller.initial_user_namespace = maps_everything(&map);
+        }
+        Ok(caller)
     }
 
     /// Whether the effective user id is 0, in whatever user namespace.
@@ -175,6 +179,14 @@ fn ranges_of(table: &str, wanted: impl Fn(&str) -> bool) -> Vec<IdRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verb_that_hands_out_no_ids_takes_this_process_for_the_root_that_the_others_do() {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+        let real = geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"]);
+        assert_eq!(Caller::of_process().unwrap().is_real_root(), real);
+        assert_eq!(Caller::read(false).unwrap().is_real_root(), real);
+    }
 
     #[test]
     fn lines_of_subuid_that_make_no_sense_grant_nothing() {
