@@ -85,7 +85,7 @@ pub fn around(
     let Some(client) = connect_to_started(entry).map_err(|error| failure(&error))? else {
         // It has ended already: what it wrote is in its log.
         crate::logs::copy(log, false)?;
-        return ended(entry, &known, held);
+        return ended(entry, &known, held, None);
     };
     let attachment = Attachment {
         known: &known,
@@ -96,24 +96,30 @@ pub fn around(
         signals: caller.signals,
     };
     match attachment.run().map_err(|error| failure(&error))? {
-        Left::Ended(_) => ended(entry, &known, held),
+        Left::Ended(code) => ended(entry, &known, held, code),
         Left::Detached => Ok(0),
         Left::Interrupted(signal) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
     }
 }
 
-/// The exit code of one that has ended, and that was `before` when it ran. One that removes itself is gone when this returns.
-fn ended(entry: &Entry, before: &Known, held: Hold) -> Result<u8, Failure> {
-    let known = match settled(entry, before.state.monitor) {
+/// The exit code of one that has ended, and that was `before` when it ran; its monitor may have said `code`. One that removes
+/// itself is gone when this returns.
+fn ended(entry: &Entry, before: &Known, held: Hold, code: Option<u8>) -> Result<u8, Failure> {
+    // One that restarts may run again by now, with the same monitor.
+    let settled = match code {
+        Some(_) => Ok(None),
+        None => settled(entry, before.state.monitor),
+    };
+    let known = match settled {
         Ok(None) => entry.look(),
         Ok(Some(known)) => Ok(known),
         Err(error) => Err(error),
     };
     let known = known.map_err(|error| failure(&error))?;
     // What is being started again is not waited for.
-    let over = !known.state.kept && !known.state.status.is_live();
+    let over = !entry.is_restarting() && !known.state.status.is_live();
     if known.config.auto_remove && over {
         held.let_go();
     }
-    Ok(known.exit_code())
+    Ok(code.unwrap_or_else(|| known.exit_code()))
 }

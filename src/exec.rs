@@ -68,9 +68,14 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     }
     let typed = arguments.detach_keys.as_deref();
     let leave = typed.map(|typed| text::detach_keys("--detach-keys", typed));
-    let leave = leave.transpose()?.flatten().unwrap_or(LEAVE.to_vec());
+    let leave = leave
+        .transpose()
+        .map_err(recorded_failure)?
+        .flatten()
+        .unwrap_or(LEAVE.to_vec());
     let outcome = if wanted.is_asked_for() {
-        let (plan, facts) = recorded(&entry, &command, arguments.interactive)?;
+        let (plan, facts) =
+            recorded(&entry, &command, arguments.interactive).map_err(recorded_failure)?;
         // Whoever wants a receipt waits for the end.
         joined::recorded(&asked::with(&wanted, facts), &plan, || {
             joined::run(&command, arguments.interactive, &[], struck, hand_in)

@@ -93,11 +93,7 @@ pub fn stop(matches: &ArgMatches) -> Result<u8, Failure> {
     let mut asked: Vec<(&str, Option<Client>)> = Vec::new();
     let mut code = 0;
     for name in named(matches) {
-        let request = Request::Stop {
-            signal,
-            timeout,
-            keep: false,
-        };
+        let request = Request::Stop { signal, timeout };
         match ask(&registry, name, &request) {
             Ok(client) => asked.push((name, client)),
             Err(error) => {
@@ -135,14 +131,12 @@ pub fn restart(matches: &ArgMatches) -> Result<u8, Failure> {
     let (timeout, signal) = (patience(matches)?, signal(matches)?);
     each(&named(matches), |name| {
         let entry = registry.find(name).map_err(|error| failure(&error))?;
-        // What is removed at its end stays for this one, as with docker.
-        let end = Request::Stop {
-            signal,
-            timeout,
-            keep: true,
-        };
+        // What is to be removed at its end stays for this one, as with docker.
+        let restarting = entry.restarting().map_err(|error| failure(&error))?;
+        let end = Request::Stop { signal, timeout };
         sandboxes::stop(&entry, end).map_err(|error| failure(&error))?;
         launch(&registry, &entry)?;
+        drop(restarting);
         if let Ok(config) = entry.config() {
             registry.events().record("restart", &config, &[]);
         }

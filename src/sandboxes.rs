@@ -151,7 +151,6 @@ pub fn remove(
             let end = Request::Stop {
                 signal: Some(SIGKILL),
                 timeout: Some(Duration::ZERO),
-                keep: false,
             };
             stop(entry, end).map_err(|error| failure(&error))?;
             match entry.wait_for_lock() {

@@ -93,21 +93,22 @@ fn update(
         plan,
         restart,
     };
-    if let Some(lock) = entry.lock_unless_live().map_err(told)? {
-        let written = registry.change(entry, &change).map_err(told);
-        drop(lock);
-        return written.map(|_| true);
+    loop {
+        if let Some(lock) = entry.lock_unless_live().map_err(told)? {
+            let written = registry.change(entry, &change).map_err(told);
+            drop(lock);
+            return written.map(|_| true);
+        }
+        let Some(client) = connect(entry).map_err(told)? else {
+            continue;
+        };
+        let file = file(&change)?;
+        match client.ask_with(Request::Update, &[file.as_fd()]) {
+            // It has ended meanwhile.
+            Err(Error::MonitorGone { .. }) => {}
+            other => break drop(other.map_err(told)?),
+        }
     }
-    let client = connect(entry).map_err(told)?;
-    let client = client.ok_or_else(|| {
-        told(Error::Busy {
-            id: entry.short().to_owned(),
-        })
-    })?;
-    let file = file(&change)?;
-    client
-        .ask_with(Request::Update, &[file.as_fd()])
-        .map_err(told)?;
     let shown = asked.memory.is_some() || asked.cpus.is_some() || asked.cpuset_cpus.is_some();
     Ok(!shown)
 }

@@ -77,7 +77,10 @@ pub fn run(
     let mut usage = ended.usage;
     if ended.exit != Exit::Code(0) {
         let after = struck();
-        usage.oom_kills = after.0.saturating_sub(before.0);
+        // The sandbox's other commands are counted there, too: one that was not killed was not killed for its memory.
+        if ended.exit.status() == Exit::Signal(libc::SIGKILL).status() {
+            usage.oom_kills = after.0.saturating_sub(before.0);
+        }
         usage.pids_denied = after.1.saturating_sub(before.1);
     }
     let circumstances = Circumstances {

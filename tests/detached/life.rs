@@ -1,13 +1,17 @@
 //! From `run -d` or `create` to `rm`.
 
 use std::fs::{self, File, Permissions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use palisade_shim::state::Lock;
 
 use crate::rig::{assert_code, describe, end, text, until_none_with};
@@ -288,7 +292,6 @@ fn an_ended_sandbox_is_started_again_as_its_policy_says() {
 }
 
 #[test]
-
 fn what_is_killed_is_not_started_again_and_other_signals_change_nothing() {
     let boxes = Sandboxes::new();
     let script = "trap 'echo hup; exit 3' HUP; echo up; while :; do sleep 0.02; done";
@@ -378,6 +381,55 @@ fn restart_keeps_what_is_to_be_removed_at_its_end() {
 }
 
 #[test]
+fn a_restart_that_is_given_up_keeps_nothing() {
+    let boxes = Sandboxes::new();
+    let script = "trap 'echo asked' TERM; echo up; while :; do sleep 0.02; done";
+    boxes.detached(&["--rm", "--name", "web"], script);
+    let mut follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
+    let stdout = follower.stdout.as_mut().unwrap();
+    let mut said = [0; 3];
+    stdout.read_exact(&mut said).unwrap();
+    let mut restart = boxes
+        .command(&["restart", "-t", "600", "web"])
+        .spawn()
+        .unwrap();
+    let mut asked = [0; 6];
+    stdout.read_exact(&mut asked).unwrap();
+    restart.kill().unwrap();
+    restart.wait().unwrap();
+    boxes.says(&["stop", "-t", "0", "web"]);
+    end(follower);
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+}
+
+#[test]
+fn whoever_is_attached_gets_the_exit_code_though_it_runs_again_by_then() {
+    let boxes = Sandboxes::new();
+    let workspace = boxes.rig.path("workspace");
+    let volume = format!("{}:/workspace", workspace.display());
+    let script = "mkdir /workspace/first || { echo again; exec sleep 1000; }
+        while [ ! -e /workspace/go ]; do echo up; sleep 0.02; done; exit 3";
+    boxes.detached(
+        &["--name", "web", "--restart", "always", "-v", &volume],
+        script,
+    );
+    let mut attached = boxes.command(&["attach", "web"]).spawn().unwrap();
+    let mut said = [0; 3];
+    let stdout = attached.stdout.as_mut().unwrap();
+    stdout.read_exact(&mut said).unwrap();
+    let pid = Pid::from_raw(attached.id().try_into().unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    fs::write(workspace.join("go"), "").unwrap();
+    let mut follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
+    let lines = BufReader::new(follower.stdout.as_mut().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line == "again"));
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert_code(&end(attached), 3);
+    boxes.says(&["stop", "-t", "0", "web"]);
+    end(follower);
+}
+
+#[test]
 fn the_time_to_live_ends_and_removes_a_sandbox() {
     let boxes = Sandboxes::new();
     let id = boxes.detached(&["--ttl", "300ms"], "exec sleep 1000");
@@ -401,9 +453,14 @@ fn without_a_command_pid_1_alone_keeps_the_sandbox_until_it_is_stopped() {
     let image = boxes.image();
     let id = boxes.says(&["run", "-d", "--name", "idle", &image]);
     let pid = boxes.process(&id, "pid");
-    let children = format!("/proc/{pid}/task/{pid}/children");
-    assert_eq!(fs::read_to_string(children).unwrap(), "");
     assert_eq!(boxes.says(&["exec", "idle", "echo", "joined"]), "joined");
+    // What looked at it last, and what joined, ends and is reaped.
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let until = Instant::now() + Duration::from_mins(1);
+    while !fs::read_to_string(&children).unwrap().is_empty() {
+        assert!(Instant::now() < until, "PID 1 keeps a child");
+        sleep(Duration::from_millis(5));
+    }
     // Nothing in the sandbox would take notice of the time that stop gives.
     boxes.says(&["stop", "-t", "-1", "idle"]);
     assert_eq!(boxes.says(&["wait", "idle"]), "143");

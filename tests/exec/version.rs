@@ -52,7 +52,6 @@ fn what_another_version_asks_is_refused_with_a_word_about_it_and_ending_is_not()
     let stop = Request::Stop {
         signal: None,
         timeout: None,
-        keep: false,
     };
     assert_eq!(ask(&boxes, &id, stop), None);
     assert_eq!(boxes.says(&["wait", "old"]), "143");

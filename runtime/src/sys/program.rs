@@ -106,9 +106,9 @@ pub fn release_program() {
 pub(crate) fn reserve_heap() {
     // What malloc(3) takes from the heap and not from mmap(2), twice what a start needs.
     const RESERVE: usize = 100 * 1024;
-    // SAFETY: sets two numbers of the allocator's, and frees what it has just given.
+    // SAFETY: sets a number of the allocator's, and frees what it has just given.
     unsafe {
-        // Or else it would be returned at once.
+        // Or else it would be returned at once. glibc does not move its other thresholds by itself from then on (mallopt(3)).
         libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
         // Seen by nobody, the two calls would be left out.
         libc::free(std::hint::black_box(libc::malloc(RESERVE)));

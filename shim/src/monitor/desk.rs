@@ -282,13 +282,8 @@ impl Desk {
             socket::send(to, &answer.to_bytes(), descriptors).is_ok()
         };
         match request {
-            Request::Stop {
-                signal,
-                timeout,
-                keep,
-            } => {
+            Request::Stop { signal, timeout } => {
                 self.known.state.stopped = true;
-                self.known.state.kept |= keep;
                 let config = &self.known.config;
                 orders.push(Order::Stop(
                     signal.unwrap_or(config.stop_signal),

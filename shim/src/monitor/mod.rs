@@ -158,8 +158,8 @@ impl Desk {
 
     /// Puts the sandbox away after its last end: removed where that was asked for.
     fn leave(self) -> Result<(), Error> {
-        let passing = self.known.config.auto_remove && !self.known.state.kept;
-        if passing || self.known.config.is_expired() {
+        let passing = self.known.config.auto_remove || self.known.config.is_expired();
+        if passing && !self.known.entry.is_restarting() {
             if self
                 .registry
                 .remove_unless_kept(&self.known.entry, &self.lock)?

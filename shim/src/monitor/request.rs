@@ -21,8 +21,6 @@ pub enum Request {
         signal: Option<i32>,
         /// None for the sandbox's own.
         timeout: Option<Duration>,
-        /// Whether it stays although it was to be removed at its end: somebody starts it again.
-        keep: bool,
     },
     /// Send the command a signal; answered by [`Answer::Done`].
     Signal(i32),
@@ -72,15 +70,11 @@ impl Request {
             bytes
         };
         match self {
-            Self::Stop {
-                signal,
-                timeout,
-                keep,
-            } => {
+            Self::Stop { signal, timeout } => {
                 let time = timeout.map_or(NONE, |time| {
                     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
                 });
-                message(if keep { 10 } else { 1 }, signal.unwrap_or(0), time)
+                message(1, signal.unwrap_or(0), time)
             }
             Self::Signal(signal) => message(2, signal, NONE),
             Self::Wait => message(3, 0, NONE),
@@ -99,15 +93,14 @@ impl Request {
         let (number, rest) = rest.split_first_chunk()?;
         let (time, rest) = rest.split_first_chunk()?;
         let (number, time) = (i32::from_le_bytes(*number), i64::from_le_bytes(*time));
-        if !matches!(kind, 1..=3 | 10) && rest != REQUEST_VERSION.to_le_bytes() {
+        if !matches!(kind, 1..=3) && rest != REQUEST_VERSION.to_le_bytes() {
             return None;
         }
         let signal = (1..=64).contains(&number).then_some(number);
         Some(match kind {
-            1 | 10 => Self::Stop {
+            1 => Self::Stop {
                 signal,
                 timeout: u64::try_from(time).ok().map(Duration::from_millis),
-                keep: *kind == 10,
             },
             2 => Self::Signal(signal?),
             3 => Self::Wait,
@@ -173,15 +166,11 @@ mod tests {
 
     #[test]
     fn every_request_arrives_as_it_was_sent_and_nothing_else_is_one() {
-        let stop = |signal, timeout, keep| Request::Stop {
-            signal,
-            timeout,
-            keep,
-        };
+        let stop = |signal, timeout| Request::Stop { signal, timeout };
         for request in [
-            stop(None, None, false),
-            stop(Some(2), Some(Duration::ZERO), true),
-            stop(None, Some(Duration::from_millis(1500)), false),
+            stop(None, None),
+            stop(Some(2), Some(Duration::ZERO)),
+            stop(None, Some(Duration::from_millis(1500))),
             Request::Signal(64),
             Request::Wait,
             Request::Input,
@@ -210,7 +199,6 @@ mod tests {
         let stop = Request::Stop {
             signal: Some(15),
             timeout: None,
-            keep: true,
         };
         for (request, lasting) in [
             (stop, true),

@@ -185,6 +185,33 @@ impl Entry {
         Ok(Hold { kept, watched })
     }
 
+    /// Says that it is about to be started again after its end, as long as this lives: what is to be removed at its end stays for
+    /// that. Waits for others who do the same.
+    ///
+    /// # Errors
+    /// It is gone, or cannot be locked.
+    pub fn restarting(&self) -> Result<Restarting, Error> {
+        let path = self.directory.join(RESTART);
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => self.gone(),
+                _ => failed("make", &path)(error),
+            })?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map(Restarting)
+            .map_err(|(_, errno)| failed("lock", &path)(errno.into()))
+    }
+
+    /// Whether somebody says so.
+    pub fn is_restarting(&self) -> bool {
+        File::open(self.directory.join(RESTART))
+            .is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+    }
+
     /// Takes its lock as soon as it is free.
     ///
     /// # Errors
@@ -308,6 +335,13 @@ impl Patience {
         Ok(())
     }
 }
+
+/// The file that is locked by whoever starts a sandbox again.
+const RESTART: &str = "restart";
+
+/// What says that a sandbox is about to be started again.
+#[derive(Debug)]
+pub struct Restarting(#[allow(dead_code, reason = "its lock is what counts")] Flock<File>);
 
 /// A sandbox that is not removed as long as this lives.
 #[derive(Debug)]

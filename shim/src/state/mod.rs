@@ -7,6 +7,7 @@
 //!                       health.json   the last five health checks: [`Check`]
 //!                       lock          locked by whoever watches it: [`Lock`]
 //!                       control       that process's socket
+//!                       restart       locked by whoever stops it to start it again
 //!                       exit          the command's wait status, written by PID 1 itself
 //!                       log           its output, in numbered files
 //!                       upper, work   its writable layer, where that is on disk
@@ -40,7 +41,7 @@ use serde::Serialize;
 
 pub use change::{Change, Changed};
 pub use config::{Config, Health, Image, Limits, LogOptions, Mount, Restart};
-pub use entry::{Entry, Hold, Patience};
+pub use entry::{Entry, Hold, Patience, Restarting};
 pub use events::{Event, Events};
 pub use follow::Follower;
 pub use lock::Lock;
@@ -240,9 +241,10 @@ impl Known {
     /// Whether it should have been removed at its end, and its monitor did not get to it.
     fn is_over(&self) -> bool {
         let ended = matches!(self.state.status, Status::Dead | Status::Exited);
-        ((self.config.auto_remove && !self.state.kept && ended)
+        ((self.config.auto_remove && ended)
             || (self.config.is_expired() && !self.state.status.is_live()))
             && !self.entry.is_watched().unwrap_or(true)
+            && !self.entry.is_restarting()
     }
 
     /// The exit code to report: of a sandbox whose end nobody saw, that of SIGKILL.

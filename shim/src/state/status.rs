@@ -31,8 +31,6 @@ pub struct State {
     pub restarts: u32,
     /// Whether somebody asked for its end: then `unless-stopped` leaves it.
     pub stopped: bool,
-    /// Whether it stays after this end although it is to be removed at its end: it is about to be started again.
-    pub kept: bool,
     /// Its health, where that is checked.
     pub health: Option<Healthiness>,
 }
