@@ -162,6 +162,10 @@ pub fn kill(matches: &ArgMatches) -> Result<u8, Failure> {
         client
             .ask(Request::Signal(signal))
             .map_err(|error| failure(&error))?;
+        if signal == SIGKILL {
+            // As with docker, it is gone when this returns.
+            client.wait_for_end();
+        }
         Ok(Some(name.to_owned()))
     })
 }

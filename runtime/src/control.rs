@@ -139,6 +139,9 @@ impl Step {
             (Self::Rlimit, Errno::EPERM) => {
                 Some("a limit cannot be raised above the caller's own hard limit: see ulimit -H -a")
             }
+            (Self::ReadBack, Errno::EMFILE) => Some(
+                "the last look before the command opens more files than --ulimit nofile allows: 32 are enough",
+            ),
             (Self::Seccomp, Errno::EINVAL) => Some(
                 "this kernel has no system call filters (CONFIG_SECCOMP_FILTER): another kernel, or \
                 --security-opt seccomp=unconfined to go on without",

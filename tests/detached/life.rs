@@ -317,6 +317,17 @@ fn what_is_killed_is_not_started_again_and_other_signals_change_nothing() {
 }
 
 #[test]
+fn what_was_killed_is_gone_when_kill_returns() {
+    let boxes = Sandboxes::new();
+    for _ in 0..20 {
+        boxes.detached(&["--name", "web"], "exec sleep 1000");
+        boxes.says(&["kill", "web"]);
+        assert_eq!(boxes.states(), ["web exited"]);
+        boxes.says(&["rm", "web"]);
+    }
+}
+
+#[test]
 fn a_sandbox_that_starts_again_has_a_receipt_of_each_run() {
     let boxes = Sandboxes::new();
     let (file, log) = (boxes.rig.path("receipt.json"), boxes.rig.path("log"));

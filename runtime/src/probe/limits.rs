@@ -40,7 +40,12 @@ fn make_and_remove() -> Answer {
         .set_cpu(Some(cpu))
         .set_pids(Some(pids));
     let id = format!("probe-{}", std::process::id());
-    let made = Cgroup::create(&id, &resources, &Request::default());
+    // Whatever is limited, a start has all of these.
+    let request = Request {
+        always: true,
+        ..Request::default()
+    };
+    let made = Cgroup::create(&id, &resources, &request);
     let failed = |error: Error| Failed {
         errno: nix::errno::Errno::EPERM,
         doing: in_two_lines(&error),

@@ -199,6 +199,14 @@ fn reserve(path: &Path) -> io::Result<Kind> {
                 path: path.into(),
             });
         }
+        if is_descriptor(path) {
+            // After what the command writes there: `--receipt /dev/stdout > file`.
+            let file = File::options().append(true).open(path)?;
+            return Ok(Kind::Open {
+                file,
+                path: path.into(),
+            });
+        }
     }
     let name = path
         .file_name()
@@ -214,6 +222,16 @@ fn reserve(path: &Path) -> io::Result<Kind> {
         fresh: Some(fresh),
         begun: None,
     }))
+}
+
+/// Whether a path names an open descriptor, as /dev/stdout and /dev/fd/3 do (proc_pid_fd(5)): no file that could be replaced.
+fn is_descriptor(path: &Path) -> bool {
+    let among_descriptors = |path: &Path| {
+        directory(path)
+            .canonicalize()
+            .is_ok_and(|path| path.starts_with("/proc") && path.ends_with("fd"))
+    };
+    among_descriptors(path) || fs::read_link(path).is_ok_and(|target| among_descriptors(&target))
 }
 
 fn directory(path: &Path) -> &Path {
@@ -241,7 +259,7 @@ fn failed(path: &Path, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::Read;
+    use std::io::{Read, Seek, SeekFrom, Write};
     use std::os::fd::AsRawFd;
     use std::path::PathBuf;
 
@@ -319,6 +337,24 @@ mod tests {
         );
         assert!(error.advice().is_some());
         assert!(Place::reserve(&To::File("/".into())).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_open_can_be_named_by_its_descriptor_and_is_added_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("both");
+        let mut file = fs::File::create(&path).unwrap();
+        let named = format!("/dev/fd/{}", file.as_raw_fd());
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&named, &link).unwrap();
+        for to in [PathBuf::from(named), link.clone()] {
+            let place = Place::reserve(&To::File(to)).unwrap();
+            file.write_all(b"said ").unwrap();
+            place.fill("{} ").unwrap();
+            file.seek(SeekFrom::End(0)).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "said {} said {} ");
+        assert!(link.is_symlink());
     }
 
     #[test]
