@@ -177,6 +177,9 @@ fn below(root: i32, parents: &HashMap<i32, i32>) -> Vec<i32> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::Signal;
+    use nix::unistd::Pid;
+
     use super::*;
 
     #[test]
@@ -198,8 +201,8 @@ mod tests {
     fn of_a_family_only_those_that_belong_to_it_are_held_and_what_has_ended_is_left_out() {
         use std::io::Read as _;
         use std::process::{Command, Stdio};
-        // A shell, a child of it that waits for the end of its input, and one that has ended and is not waited for.
-        let script = "exec 3<&0; cat <&3 >/dev/null & true & echo $!; exec cat";
+        // A program, a child of it that waits for the end of its input, and one that ends and is not waited for: a shell would.
+        let script = "exec 3<&0; cat <&3 >/dev/null & sleep 1000 & echo $!; exec cat";
         let mut shell = Command::new("/bin/sh")
             .args(["-c", script])
             .stdin(Stdio::piped())
@@ -220,6 +223,10 @@ mod tests {
         let ended: i32 = said.trim().parse().unwrap();
         let root = i32::try_from(shell.id()).unwrap();
         let family = Family(root);
+        while std::fs::read_to_string(format!("/proc/{root}/comm")).unwrap() != "cat\n" {
+            std::thread::yield_now();
+        }
+        nix::sys::signal::kill(Pid::from_raw(ended), Signal::SIGKILL).unwrap();
         while !stat_of(ended).is_some_and(|stat| is_over(&stat)) {
             std::thread::yield_now();
         }
