@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::rig::{Rig, assert_ran, assert_ran_or_refused, assert_refused, describe, fifo, text};
+use crate::rig::{
+    Rig, assert_ran, assert_ran_or_refused, assert_refused, describe, fifo, is_refused, text,
+};
 
 /// Mounts the workspace on `target`, and writes in it.
 fn mounted(rig: &Rig, target: &str) -> std::process::Output {
@@ -99,26 +101,31 @@ fn a_mount_within_proc_leaves_masks_in_place() {
 
 #[test]
 fn a_link_of_the_image_leads_no_mount_onto_the_sandboxs_own_proc_or_dev() {
-    for (link, below) in [
-        ("/proc", ""),
-        ("/proc/sys", ""),
-        ("/proc", "/sys/kernel"),
-        ("proc/keys", ""),
-        ("/dev", ""),
-        ("run/../dev", "/deep/er"),
-        ("/dev/null", ""),
-    ] {
-        let rig = Rig::new();
-        symlink(link, rig.image("a")).unwrap();
-        fs::write(rig.path("workspace/file"), "forged").unwrap();
-        let target = format!("/a{below}");
-        for source in ["workspace", "workspace/file"] {
-            let volume = format!("{}:{target}", rig.path(source).display());
-            let output = rig.sh(&["-v", &volume], "echo ran");
-            assert_refused(&output);
+    // With a network of its own a thread masks /proc meanwhile; with the host's, /proc is masked before other mounts.
+    for options in [&[][..], &["--network", "host"]] {
+        for (link, below) in [
+            ("/proc", ""),
+            ("/proc/sys", ""),
+            ("/proc", "/sys/kernel"),
+            ("proc/keys", ""),
+            ("/proc/acpi", ""),
+            ("/dev", ""),
+            ("run/../dev", "/deep/er"),
+            ("/dev/null", ""),
+        ] {
+            let rig = Rig::new();
+            symlink(link, rig.image("a")).unwrap();
+            fs::write(rig.path("workspace/file"), "forged").unwrap();
+            let target = format!("/a{below}");
+            let run = |option: &str, mount: &str| {
+                let output = rig.sh(&[options, &[option, mount]].concat(), "echo ran");
+                assert!(is_refused(&output), "{link}: {}", describe(&output));
+            };
+            for source in ["workspace", "workspace/file"] {
+                run("-v", &format!("{}:{target}", rig.path(source).display()));
+            }
+            run("--tmpfs", &target);
         }
-        let output = rig.sh(&["--tmpfs", &target], "echo ran");
-        assert_refused(&output);
     }
 }
 

@@ -102,9 +102,22 @@ impl Tree<'_> {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
             Err(errno) => Err(errno),
         };
-        let (place, root) = (fstat(place)?.st_dev, fstat(&self.root)?.st_dev);
+        let (at, root) = (fstat(place)?.st_dev, fstat(&self.root)?.st_dev);
+        if at == root {
+            return Ok(false);
+        }
         let own = [system(c"proc")?, system(c"dev")?];
-        Ok(place != root && own.contains(&Some(place)))
+        // What masks a path of /proc is another file system, and may be there already.
+        Ok(own.contains(&Some(at)) || self.is_below_proc(place)?)
+    }
+
+    /// Whether the kernel's path of `place` is one below /proc of the sandbox (proc_pid_fd(5)).
+    fn is_below_proc(&self, place: BorrowedFd<'_>) -> nix::Result<bool> {
+        let mut buffers = [[0_u8; libc::PATH_MAX as usize]; 2];
+        let [root, path] = &mut buffers;
+        let root = kernel_path(self.root.as_fd(), root)?;
+        let below = kernel_path(place, path)?.strip_prefix(root.strip_suffix(b"/").unwrap_or(root));
+        Ok(below.is_some_and(|below| below.starts_with(b"/proc/")))
     }
 
     /// Makes the directories on the way to `path`, inside the root.
@@ -404,6 +417,15 @@ impl Tree<'_> {
             set(self.root.as_fd(), false, attribute::RDONLY).or_fail(Step::ReadOnly, c"/")?;
         }
         Ok(())
+    }
+}
+
+/// What the kernel calls the place of a descriptor.
+fn kernel_path<'b>(place: BorrowedFd<'_>, buffer: &'b mut [u8]) -> nix::Result<&'b [u8]> {
+    match sys::readlinkat(place, FdPath::new(place).as_c_str(), buffer)? {
+        // One that is cut off could be another's.
+        length if length == buffer.len() => Err(Errno::ENAMETOOLONG),
+        length => Ok(&buffer[..length]),
     }
 }
 
