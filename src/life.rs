@@ -12,7 +12,7 @@ use crate::attach;
 use crate::failure::Failure;
 use crate::request;
 use crate::run::tell;
-use crate::sandboxes::{self, claim, connect, each, failure, named, registry};
+use crate::sandboxes::{self, ask_to_stop, claim, connect, each, failure, named, registry};
 
 /// `palisade start`.
 pub fn start(matches: &ArgMatches) -> Result<u8, Failure> {
@@ -93,8 +93,8 @@ pub fn stop(matches: &ArgMatches) -> Result<u8, Failure> {
     let mut asked: Vec<(&str, Option<Client>)> = Vec::new();
     let mut code = 0;
     for name in named(matches) {
-        let request = Request::Stop { signal, timeout };
-        match ask(&registry, name, &request) {
+        let entry = registry.find(name);
+        match entry.and_then(|entry| ask_to_stop(&entry, signal, timeout)) {
             Ok(client) => asked.push((name, client)),
             Err(error) => {
                 let failure = failure(&error);
@@ -112,19 +112,6 @@ pub fn stop(matches: &ArgMatches) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Sends a request to the monitor of a sandbox; none where it does not run.
-fn ask(registry: &Registry, name: &str, request: &Request) -> Result<Option<Client>, Error> {
-    let entry = registry.find(name)?;
-    let Some(client) = connect(&entry)? else {
-        return Ok(None);
-    };
-    match client.send(*request) {
-        // It has just ended.
-        Ok(()) | Err(Error::MonitorGone { .. }) => Ok(Some(client)),
-        Err(error) => Err(error),
-    }
-}
-
 /// `palisade restart`.
 pub fn restart(matches: &ArgMatches) -> Result<u8, Failure> {
     let registry = registry(matches)?;
@@ -133,8 +120,7 @@ pub fn restart(matches: &ArgMatches) -> Result<u8, Failure> {
         let entry = registry.find(name).map_err(|error| failure(&error))?;
         // What is to be removed at its end stays for this one, as with docker.
         let restarting = entry.restarting().map_err(|error| failure(&error))?;
-        let end = Request::Stop { signal, timeout };
-        sandboxes::stop(&entry, end).map_err(|error| failure(&error))?;
+        sandboxes::stop(&entry, signal, timeout).map_err(|error| failure(&error))?;
         launch(&registry, &entry)?;
         drop(restarting);
         if let Ok(config) = entry.config() {

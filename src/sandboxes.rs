@@ -112,14 +112,27 @@ pub fn settled(entry: &Entry, monitor: Option<i32>) -> Result<Option<Known>, Err
     }
 }
 
-/// Asks a sandbox to end and waits until nothing of it is left. One that does not run has ended already.
-pub fn stop(entry: &Entry, request: Request) -> Result<(), Error> {
-    if let Some(client) = connect(entry)? {
-        match client.send(request) {
-            // It ended before it could be asked.
-            Ok(()) | Err(Error::MonitorGone { .. }) => client.wait_for_end(),
-            Err(error) => return Err(error),
-        }
+/// Asks a sandbox to end, by this signal and with this time for it, else by its own. Whom to wait for then; none where it does
+/// not run.
+pub fn ask_to_stop(
+    entry: &Entry,
+    signal: Option<i32>,
+    timeout: Option<Duration>,
+) -> Result<Option<Client>, Error> {
+    let Some(client) = connect(entry)? else {
+        return Ok(None);
+    };
+    match client.send(Request::Stop { signal, timeout }) {
+        // It ended before it could be asked.
+        Ok(()) | Err(Error::MonitorGone { .. }) => Ok(Some(client)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same, and waits until nothing of it is left.
+pub fn stop(entry: &Entry, signal: Option<i32>, timeout: Option<Duration>) -> Result<(), Error> {
+    if let Some(client) = ask_to_stop(entry, signal, timeout)? {
+        client.wait_for_end();
     }
     Ok(())
 }
@@ -148,11 +161,7 @@ pub fn remove(
             .with_code(EXIT_FAILED));
         }
         None => {
-            let end = Request::Stop {
-                signal: Some(SIGKILL),
-                timeout: Some(Duration::ZERO),
-            };
-            stop(entry, end).map_err(|error| failure(&error))?;
+            stop(entry, Some(SIGKILL), Some(Duration::ZERO)).map_err(|error| failure(&error))?;
             match entry.wait_for_lock() {
                 Ok(lock) => lock,
                 // It removed itself.
