@@ -295,7 +295,8 @@ fn rules(
 ) -> Result<(Vec<PathRule>, Vec<PathBuf>), Failure> {
     let mut hidden = policy.masked_paths(home);
     // Landlock goes by the file: what is hidden under one name is so under each that links lead to.
-    let targets: Vec<PathBuf> = hidden.iter().map(|path| target(path)).collect();
+    let targets = hidden.iter().map(|path| target(path));
+    let targets: Vec<PathBuf> = targets.filter(|path| !hidden.contains(path)).collect();
     hidden.extend(targets);
     let mut rules = Vec::new();
     let mut create = Vec::new();
@@ -357,14 +358,15 @@ fn rules(
         };
         rules.push(rule(&bind.source, access));
     }
-    rules.retain(|rule| {
+    let mut kept = Vec::with_capacity(rules.len());
+    for rule in rules {
         let target = target(&rule.path);
-        !hidden
+        if hidden
             .iter()
             .any(|hidden| rule.path.starts_with(hidden) || target.starts_with(hidden))
-    });
-    for rule in &rules {
-        let target = target(&rule.path);
+        {
+            continue;
+        }
         // Landlock adds rights up: it cannot take one out of what lies above.
         if let Some(hidden) = hidden.iter().find(|hidden| {
             (hidden.starts_with(&rule.path) || hidden.starts_with(&target)) && hidden.exists()
@@ -375,8 +377,9 @@ fn rules(
                 "a policy that grants the parts one by one, or run palisade where namespaces are allowed",
             ));
         }
+        kept.push(rule);
     }
-    Ok((rules, create))
+    Ok((kept, create))
 }
 
 /// Where a path leads, or itself where it leads nowhere.
