@@ -17,6 +17,9 @@ use crate::stdio::{Streams, duplicate, null, set_nonblocking};
 /// As much as a pipe holds.
 const BUFFER: usize = 64 * 1024;
 
+/// Enough to learn whether a stream in which nothing waits is over.
+const SMALL: usize = 256;
+
 /// Full buffers of one stream in a turn: a megabyte, a millisecond's work.
 const READS: usize = 16;
 
@@ -36,6 +39,7 @@ pub struct Ends {
     input: Option<OwnedFd>,
     /// What counts what the command writes, where that is limited.
     meters: [Option<Rc<Meter>>; 2],
+    /// There from the first output that has to be read.
     buffer: Vec<u8>,
 }
 
@@ -140,20 +144,28 @@ impl Ends {
     /// Reads at most so many bytes, and says how many; none where there is no more now.
     fn read_source(&mut self, index: usize, most: usize) -> Option<usize> {
         let source = self.sources[index].as_ref()?;
+        let mut quiet = false;
         // What is measured has to be seen; of the rest nothing needs to pass through here.
         if self.meters[index].is_none()
             && !self.terminal
             && let Some(log) = &mut self.log
-            && let Ok(waiting @ 1..) = rustix::io::ioctl_fionread(source)
-            && let waiting = usize::try_from(waiting).unwrap_or(BUFFER)
-            && let Some(count) = log.take(STREAMS[index], source.as_fd(), waiting.min(most))
+            && let Ok(waiting) = rustix::io::ioctl_fionread(source)
         {
-            return Some(count);
+            let waiting = usize::try_from(waiting).unwrap_or(BUFFER);
+            if let Some(count) = log.take(STREAMS[index], source.as_fd(), waiting.min(most)) {
+                return Some(count);
+            }
+            quiet = waiting == 0;
         }
-        if self.buffer.is_empty() {
+        let mut small = [0; SMALL];
+        let buffer = if quiet {
+            &mut small[..]
+        } else {
             self.buffer.resize(BUFFER, 0);
-        }
-        match read(source, &mut self.buffer[..most.min(BUFFER)]) {
+            &mut self.buffer[..]
+        };
+        let most = most.min(buffer.len());
+        match read(source, &mut buffer[..most]) {
             Err(Errno::EINTR) => Some(0),
             Err(Errno::EAGAIN) => None,
             // EIO is how a terminal says that nobody has its other side open.
@@ -165,11 +177,11 @@ impl Ends {
                 // What is beyond the limit on output is read and dropped until the command has ended.
                 let bytes = match &self.meters[index] {
                     Some(meter) => {
-                        let bytes = &self.buffer[..meter.admit(count)];
+                        let bytes = &buffer[..meter.admit(count)];
                         meter.passed(bytes);
                         bytes
                     }
-                    None => &self.buffer[..count],
+                    None => &buffer[..count],
                 };
                 if let Some(log) = &mut self.log {
                     log.add(STREAMS[index], bytes);
