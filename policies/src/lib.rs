@@ -57,7 +57,7 @@ pub use policy::{
 };
 pub use program::{Instruction, Program, SystemCall};
 pub use quantity::{format_duration, format_size, parse_duration, parse_size};
-pub use value::{CAPABILITIES, MOST_PROCESSES};
+pub use value::{CAPABILITIES, MOST_PROCESSES, is_processor_list};
 
 /// System call filters: tables of rules, their compilation, and seccomp profiles of users.
 pub mod seccomp {

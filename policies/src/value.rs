@@ -135,23 +135,27 @@ pub fn capability<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Resul
 /// A list of processors as `0-3,6`.
 pub fn cpuset<'a>(reader: Reader<'a>, key: &Key, value: &Value<'a>) -> Result<String, Error> {
     let text = reader.text(key, value)?;
+    if is_processor_list(&text) {
+        Ok(text)
+    } else {
+        Err(reader.expected(key, value))
+    }
+}
+
+/// Whether this is a list of numbers and ranges, as cpuset(7) has it for processors and memory nodes; each below 65536.
+pub fn is_processor_list(text: &str) -> bool {
     let number = |text: &str| {
         text.bytes()
             .all(|b| b.is_ascii_digit())
             .then(|| text.parse::<u16>().ok())
             .flatten()
     };
-    let valid = text.split(',').all(|part| match part.split_once('-') {
+    text.split(',').all(|part| match part.split_once('-') {
         Some((from, to)) => {
             matches!((number(from), number(to)), (Some(from), Some(to)) if from <= to)
         }
         None => number(part).is_some(),
-    });
-    if valid {
-        Ok(text)
-    } else {
-        Err(reader.expected(key, value))
-    }
+    })
 }
 
 /// A variable's name, perhaps with `*`.

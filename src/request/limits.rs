@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use palisade_policies::{MOST_PROCESSES, Rlimit, parse_size};
+use palisade_policies::{MOST_PROCESSES, Rlimit, is_processor_list, parse_size};
 
 use super::text;
 use crate::failure::Failure;
@@ -263,23 +263,12 @@ fn pids(typed: Option<OsString>) -> Result<Option<Pids>, Failure> {
     }
 }
 
-/// A list of numbers and ranges, as cpuset(7) has it; each below 65536, as in policies and pins.
+/// A list of processors or memory nodes.
 fn list(option: &str, typed: Option<OsString>) -> Result<Option<String>, Failure> {
     let Some(typed) = typed else { return Ok(None) };
-    let number = |text: &str| {
-        text.parse::<u16>()
-            .ok()
-            .filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let part = |part: &str| match part.split_once('-') {
-        Some((first, last)) => {
-            matches!((number(first), number(last)), (Some(first), Some(last)) if first <= last)
-        }
-        None => number(part).is_some(),
-    };
     match typed.to_str() {
         Some("") => Ok(None),
-        Some(text) if text.split(',').all(part) => Ok(Some(text.to_owned())),
+        Some(text) if is_processor_list(text) => Ok(Some(text.to_owned())),
         _ => Err(wrong(
             option,
             &typed,
