@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
@@ -19,10 +18,8 @@ use super::socket;
 use crate::Error;
 use crate::health::Checks;
 use crate::log;
-use crate::meter::{Gauge, Meter};
 use crate::outcome::Outcome;
 use crate::state::{Change, Exited, Known, Lock, Registry, State, Status};
-use crate::stdio::Streams;
 
 /// More connections than this wait in the listening socket.
 const CLIENTS: usize = 64;
@@ -36,7 +33,7 @@ pub struct Desk {
     pub(super) ready: Option<Ready>,
     listener: OwnedFd,
     clients: Vec<Client>,
-    ends: Ends,
+    pub(crate) ends: Ends,
     pub(super) checks: Option<Checks>,
     /// The plan of the next start, where it is no longer that of this one.
     pub(super) plan: Option<Plan>,
@@ -113,25 +110,6 @@ impl Desk {
     /// Whether the command's streams end here, and not with a caller.
     pub fn owns_streams(&self) -> bool {
         !self.known.config.foreground
-    }
-
-    /// The command's streams, where they end here.
-    pub fn streams(
-        &mut self,
-        plan: &Plan,
-        terminal: bool,
-        gauge: Option<&Gauge>,
-    ) -> Result<Streams, Error> {
-        self.ends.streams(plan, terminal, gauge)
-    }
-
-    /// The command's terminal is there.
-    pub fn terminal(
-        &mut self,
-        master: BorrowedFd<'_>,
-        meter: Option<Rc<Meter>>,
-    ) -> Result<(), Error> {
-        self.ends.terminal(master, meter)
     }
 
     /// Reads what the command wrote before its end, and no more than its streams can hold of what others go on writing.

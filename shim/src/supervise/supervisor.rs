@@ -74,7 +74,7 @@ pub(super) fn attend(
         .unwrap_or(false);
     let gauge = Gauge::new(plan.output_limit, options.digest_output);
     let streams = if let Some(desk) = desk.as_mut().filter(|desk| desk.owns_streams()) {
-        desk.streams(plan, terminal, gauge.as_ref())?
+        desk.ends.streams(plan, terminal, gauge.as_ref())?
     } else if terminal {
         console::check(plan.interactive, caller)?;
         Streams::none()?
@@ -300,15 +300,12 @@ impl Supervisor<'_> {
     fn happened(&mut self, event: palisade_runtime::Event) -> Result<(), Error> {
         match event {
             palisade_runtime::Event::Terminal => {
-                if let Some(desk) = self.desk.as_mut().filter(|desk| desk.owns_streams()) {
-                    if let Some(master) = self.sandbox.terminal() {
-                        let meter = self.gauge.as_ref().map(Gauge::meter);
-                        desk.terminal(master, meter.clone())?;
-                        self.meters = [meter, None];
-                    }
-                } else if let Some(master) = self.sandbox.terminal() {
+                if let Some(master) = self.sandbox.terminal() {
                     let meter = self.gauge.as_ref().map(Gauge::meter);
-                    self.copies.link(master, meter.clone())?;
+                    match self.desk.as_mut().filter(|desk| desk.owns_streams()) {
+                        Some(desk) => desk.ends.terminal(master, meter.clone())?,
+                        None => self.copies.link(master, meter.clone())?,
+                    }
                     self.meters = [meter, None];
                 }
             }
@@ -519,13 +516,14 @@ impl Supervisor<'_> {
 
     /// Ends everything at `kill`, if no limit does before: whoever stops a sandbox gives it no time that its limits do not.
     fn hasten(&mut self, kill: Option<Instant>) {
+        let Some(kill) = kill else { return };
         let limit = match self.next {
             Some(Act::Stop(at)) => at.checked_add(self.plan.stop_timeout),
             Some(Act::Kill(at)) => Some(at),
             None => None,
         };
-        if limit.is_none_or(|limit| kill.is_some_and(|kill| kill < limit)) {
-            self.next = kill.map(Act::Kill).or(self.next);
+        if limit.is_none_or(|limit| kill < limit) {
+            self.next = Some(Act::Kill(kill));
         }
     }
 
