@@ -81,11 +81,11 @@ fn row(known: &Known, whole: bool, now: SystemTime, measured: bool) -> Row {
     } else {
         known.entry.short()
     };
-    let short = |text: String, most: usize| {
-        if whole || text.chars().count() <= most {
+    let short = |text: String, most| {
+        if whole {
             text
         } else {
-            text.chars().take(most - 1).chain(['…']).collect()
+            format::shortened(&text, most)
         }
     };
     let command = short(command_line(&config.args), 20);
@@ -109,7 +109,7 @@ fn row(known: &Known, whole: bool, now: SystemTime, measured: bool) -> Row {
     Row::new([
         ("ID", text(id)),
         ("Image", text(&config.image.reference)),
-        ("Command", text(&quoted(&command))),
+        ("Command", text(&format::quoted(&command))),
         ("RunningFor", text(&format::ago(since(config.created)))),
         ("CreatedAt", text(&format::created_at(config.created))),
         ("Status", text(&status(known, now))),
@@ -141,23 +141,6 @@ fn command_line(args: &[String]) -> String {
         }
     });
     program.chain(words).collect::<Vec<_>>().join(" ")
-}
-
-/// In double quotes, with those inside and control characters escaped as Go does it.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 /// docker's sentence about where a sandbox stands.
@@ -201,7 +184,7 @@ mod tests {
     fn a_command_line_is_quoted_as_docker_quotes_it() {
         let shown = |words: &[&str]| {
             let words: Vec<String> = words.iter().map(ToString::to_string).collect();
-            quoted(&command_line(&words))
+            format::quoted(&command_line(&words))
         };
         assert_eq!(shown(&["sleep", "infinity"]), r#""sleep infinity""#);
         assert_eq!(

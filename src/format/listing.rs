@@ -111,6 +111,15 @@ impl Listing {
     }
 }
 
+/// At most so many characters; where there are more, the last one stands for the rest.
+pub fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        text.to_owned()
+    } else {
+        text.chars().take(most - 1).chain(['…']).collect()
+    }
+}
+
 /// The answer of `inspect`: the values as one JSON array, or by a template one line each.
 ///
 /// # Errors

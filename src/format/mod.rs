@@ -20,8 +20,9 @@ mod tests;
 
 pub use clock::{created_at, parse_time, rfc3339};
 pub use filter::{Filters, Key, Takes, truth};
-pub use listing::{Listing, Row, inspected};
+pub use listing::{Listing, Row, inspected, shortened};
 pub use parse::Template;
+pub use printf::quoted;
 pub use quantity::{ago, binary_size, duration, size};
 
 use std::fmt;

@@ -143,14 +143,14 @@ fn cut(spec: &Spec, text: &str) -> String {
     }
 }
 
-fn quoted(text: &str) -> String {
+/// In double quotes, with those inside, backslashes and control characters escaped, as Go's `%q`.
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\'' => out.push('\''),
-            c if c.is_control() || c == '\\' => out.extend(c.escape_default()),
-            c => out.push(c),
+        if c.is_control() || matches!(c, '"' | '\\') {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
         }
     }
     out.push('"');

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::describe::{Described, since};
 use super::{Place, format_failure, word};
 use crate::failure::Failure;
-use crate::format::{Listing, Row, parse_time, rfc3339, size};
+use crate::format::{Listing, Row, parse_time, rfc3339, shortened, size};
 use crate::verb::print;
 
 const LISTING: Listing = Listing {
@@ -99,11 +99,7 @@ fn row(step: &Step, bytes: u64, full: bool, human: bool) -> Row {
     let at = time.map(rfc3339).unwrap_or_default();
     let by = step.created_by.as_deref().unwrap_or_default();
     let by = by.split_whitespace().collect::<Vec<_>>().join(" ");
-    let by = if full || by.chars().count() <= SHOWN {
-        by
-    } else {
-        by.chars().take(SHOWN - 1).chain(['…']).collect()
-    };
+    let by = if full { by } else { shortened(&by, SHOWN) };
     let (created, bytes): (String, Value) = if human {
         (since(time), size(bytes).into())
     } else {
