@@ -10,7 +10,7 @@ use palisade_policies::{Program, Tier};
 use crate::cgroup::{self, Cgroup};
 use crate::control::{self, Kind, Record, Step};
 use crate::denials::{Denial, Listener};
-use crate::{Error, full, sys, tier};
+use crate::{Error, Plan, full, sys, tier};
 
 /// Descriptors that become 0, 1 and 2 of the command. Where the plan asks for a terminal they are not used.
 #[derive(Debug)]
@@ -312,34 +312,33 @@ impl Sandbox {
         }
     }
 
-    /// Changes the limits that `resources` names. `path` is what [`Plan`](crate::Plan) says of where its cgroup is.
+    /// Changes the limits that `resources` names, of a sandbox of this Plan.
     ///
     /// # Errors
     /// It has no cgroup ([`Sandbox::make_cgroup`]), or not all can be had. The limits are what they were then.
     pub fn limit(
         &mut self,
-        id: &str,
-        path: Option<&Path>,
+        plan: &Plan,
         resources: &oci_spec::runtime::LinuxResources,
     ) -> Result<(), Error> {
         let tree = tier::Family(self.pid);
         let cgroup = self.cgroup.as_mut().ok_or_else(without_cgroup)?;
-        Ok(cgroup.change(id, resources, &request(path), &tree)?)
+        Ok(cgroup.change(&plan.id, resources, &request(plan), &tree)?)
     }
 
-    /// Makes a cgroup without limits for a sandbox that was started without one, and has none. Nobody is in it until
-    /// [`Sandbox::enter_cgroup`]. `path` is as for [`Sandbox::limit`].
+    /// Makes a cgroup without limits for a sandbox of this Plan that was started without one, and has none. Nobody is in it
+    /// until [`Sandbox::enter_cgroup`].
     ///
     /// # Errors
     /// There can be none.
-    pub fn make_cgroup(&mut self, id: &str, path: Option<&Path>) -> Result<(), Error> {
+    pub fn make_cgroup(&mut self, plan: &Plan) -> Result<(), Error> {
         if self.without_namespaces {
             return Err(Error::Unsupported {
                 what: "a control group".into(),
                 why: format!("the tier {} has none", Tier::NoNamespace.word()),
             });
         }
-        self.cgroup = Some(Cgroup::beside(id, &request(path))?);
+        self.cgroup = Some(Cgroup::beside(&plan.id, &request(plan))?);
         self.entered_late = true;
         Ok(())
     }
@@ -465,9 +464,10 @@ impl Protections {
 }
 
 /// Where the cgroup of a sandbox is wanted that runs.
-fn request(path: Option<&Path>) -> cgroup::Request {
+fn request(plan: &Plan) -> cgroup::Request {
+    let linux = plan.spec.linux().as_ref();
     cgroup::Request {
-        path: path.map(Path::to_owned),
+        path: linux.and_then(|linux| linux.cgroups_path().clone()),
         ..cgroup::Request::default()
     }
 }

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -172,12 +171,6 @@ enum Event {
     Denial,
     /// PID 1 is gone, and everything with it.
     Gone,
-}
-
-/// Where the plan wants the cgroup, if it says so.
-fn cgroups_path(plan: &Plan) -> Option<&Path> {
-    let linux = plan.spec.linux().as_ref()?;
-    linux.cgroups_path().as_deref()
 }
 
 impl Supervisor<'_> {
@@ -451,9 +444,7 @@ impl Supervisor<'_> {
             return Ok(());
         };
         let stopped = self.enclose()?;
-        let limited = self
-            .sandbox
-            .limit(&self.plan.id, cgroups_path(self.plan), resources);
+        let limited = self.sandbox.limit(self.plan, resources);
         if stopped {
             // Whether it goes on says nothing about the limits: who asks for the state is told what the kernel says.
             let _ = self.sandbox.freeze(false);
@@ -467,8 +458,7 @@ impl Supervisor<'_> {
         if self.sandbox.cgroup().is_some() {
             return Ok(false);
         }
-        let path = cgroups_path(self.plan);
-        self.sandbox.make_cgroup(&self.plan.id, path)?;
+        self.sandbox.make_cgroup(self.plan)?;
         if let Some(desk) = &mut self.desk
             && let Err(error) = desk.note_cgroup(self.sandbox.cgroup())
         {
