@@ -15,7 +15,7 @@ use palisade_shim::state::{Change, Config, Entry, Registry, Restart};
 
 use crate::failure::Failure;
 use crate::request::{self, Limits, Pids, Swap, TypedLimits};
-use crate::resolve::limits::{PERIOD, microseconds, signed};
+use crate::resolve::limits::{PERIOD, asked_quota, microseconds, signed};
 use crate::sandboxes::{connect, each, failure, named, registry};
 use crate::{policy, record};
 
@@ -132,17 +132,14 @@ fn asked(matches: &ArgMatches, resources: &LinuxResources) -> Result<Limits, Fai
         pids: typed("pids-limit"),
         ..TypedLimits::default()
     })?;
-    if limits.memory.is_some()
-        && limits.swap.is_none()
+    if limits.swap.is_none()
         && let Some(memory) = limits.memory
     {
         limits.swap = kept_swap(memory, resources)?;
     }
     if let Some((quota, period)) = shared(&limits, resources)? {
         (limits.cpu_quota, limits.cpu_period) = (Some(quota), Some(period));
-        #[allow(clippy::cast_precision_loss)] // Microseconds of a quota are far below 2^52.
-        let cpus = quota as f64 / period as f64;
-        limits.cpus = Some(cpus);
+        limits.cpus = asked_quota(&limits).map(|(cpus, ..)| cpus);
     }
     Ok(limits)
 }

@@ -15,7 +15,7 @@ use palisade_policies::{IoLimit, Policy, Rlimit};
 
 use crate::caller::Caller;
 use crate::failure::Failure;
-use crate::request::{Mount, Pids, Request, Swap};
+use crate::request::{Limits, Mount, Pids, Request, Swap};
 
 /// Microseconds in which `cpus` is counted.
 pub const PERIOD: u64 = 100_000;
@@ -38,7 +38,7 @@ pub fn resources(request: &Request, policy: &Policy) -> Result<Option<LinuxResou
         any = true;
     }
     // Processors are counted in our own period, unless it is a quota that was asked for, and holds.
-    let (quota, period) = match (limits.cpus, asked_quota(request)) {
+    let (quota, period) = match (limits.cpus, asked_quota(asked)) {
         // Not lowered by a pin meanwhile.
         (Some(cpus), Some((same, quota, period))) if cpus >= same => (Some(quota), period),
         (cpus, _) => (cpus.map(microseconds), PERIOD),
@@ -83,9 +83,9 @@ pub fn microseconds(cpus: f64) -> i64 {
 
 /// `--cpu-quota` with its period: as processors, and as it was asked for.
 #[allow(clippy::cast_precision_loss)] // Beyond 2^53 microseconds nothing is limited.
-fn asked_quota(request: &Request) -> Option<(f64, i64, u64)> {
-    let quota = request.limits.cpu_quota?;
-    let period = request.limits.cpu_period.unwrap_or(PERIOD);
+pub fn asked_quota(limits: &Limits) -> Option<(f64, i64, u64)> {
+    let quota = limits.cpu_quota?;
+    let period = limits.cpu_period.unwrap_or(PERIOD);
     Some((quota as f64 / period as f64, quota, period))
 }
 
@@ -244,7 +244,7 @@ pub fn refine(policy: &mut Policy, request: &Request) {
         (Some(Swap::Unlimited), _) => limits.swap = None,
         _ => {}
     }
-    let quota = asked_quota(request).map(|(cpus, ..)| cpus);
+    let quota = asked_quota(&request.limits).map(|(cpus, ..)| cpus);
     limits.cpus = asked.cpus.or(quota).or(limits.cpus);
     limits.cpuset = asked.cpuset_cpus.clone().or(limits.cpuset.take());
     match asked.pids {
