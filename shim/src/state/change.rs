@@ -2,12 +2,12 @@
 
 use std::fs::File;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use oci_spec::runtime::LinuxResources;
 use palisade_runtime::Plan;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Entry, Limits, Registry, Restart, failed, write};
+use super::{Config, Entry, Limits, Registry, Restart, write};
 use crate::Error;
 
 /// What is to change: from `update` to whoever has the sandbox's lock.
@@ -37,15 +37,7 @@ impl Entry {
     /// # Errors
     /// It is gone, or cannot be written.
     pub fn wait_to_change(&self) -> Result<Flock<File>, Error> {
-        let path = self.directory.join("change");
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed("open", &path))?;
-        Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| failed("lock", &path)(errno.into()))
+        self.lock_file("change")
     }
 }
 

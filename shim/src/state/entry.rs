@@ -190,20 +190,8 @@ impl Entry {
     ///
     /// # Errors
     /// It is gone, or cannot be locked.
-    pub fn restarting(&self) -> Result<Restarting, Error> {
-        let path = self.directory.join(RESTART);
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => self.gone(),
-                _ => failed("make", &path)(error),
-            })?;
-        Flock::lock(file, FlockArg::LockExclusive)
-            .map(Restarting)
-            .map_err(|(_, errno)| failed("lock", &path)(errno.into()))
+    pub fn restarting(&self) -> Result<Flock<File>, Error> {
+        self.lock_file(RESTART)
     }
 
     /// Whether somebody says so.
@@ -220,6 +208,22 @@ impl Entry {
         let lock = Lock::wait(open_lock(&self.directory, false)?)
             .map_err(|errno| failed("lock", &self.directory)(errno.into()))?;
         self.still_there(lock)
+    }
+
+    /// Locks a file of its directory, which is made where there is none.
+    pub(super) fn lock_file(&self, name: &str) -> Result<Flock<File>, Error> {
+        let path = self.directory.join(name);
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => self.gone(),
+                _ => failed("make", &path)(error),
+            })?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| failed("lock", &path)(errno.into()))
     }
 
     /// A lock is worth nothing if its sandbox was removed before it was had.
@@ -338,10 +342,6 @@ impl Patience {
 
 /// The file that is locked by whoever starts a sandbox again.
 const RESTART: &str = "restart";
-
-/// What says that a sandbox is about to be started again.
-#[derive(Debug)]
-pub struct Restarting(#[allow(dead_code, reason = "its lock is what counts")] Flock<File>);
 
 /// A sandbox that is not removed as long as this lives.
 #[derive(Debug)]

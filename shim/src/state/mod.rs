@@ -41,7 +41,7 @@ use serde::Serialize;
 
 pub use change::{Change, Changed};
 pub use config::{Config, Health, Image, Limits, LogOptions, Mount, Restart};
-pub use entry::{Entry, Hold, Patience, Restarting};
+pub use entry::{Entry, Hold, Patience};
 pub use events::{Event, Events};
 pub use follow::Follower;
 pub use lock::Lock;
