@@ -17,12 +17,11 @@ use palisade_shim::{Error, Outcome, Reason};
 use crate::caller::Caller;
 use crate::cli::exec::{ExecArguments, parse};
 use crate::cli::render;
-use crate::data;
 use crate::failure::Failure;
 use crate::receipt::asked;
 use crate::request::{Receipt, environment, text};
-use crate::sandboxes;
 use crate::verb::print;
+use crate::{data, run, sandboxes};
 
 /// How long a command has between the stop signal and SIGKILL, as docker gives it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -90,8 +89,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     };
     tell(&outcome, command.timeout);
     for problem in &outcome.problems {
-        let advice = problem.advice().unwrap_or_default();
-        sandboxes::complain(&Failure::new(problem.to_string(), advice));
+        sandboxes::complain(&sandboxes::failure(problem));
     }
     Ok(outcome.code)
 }
@@ -106,8 +104,7 @@ fn of_failure(wanted: &Receipt, sandbox: &OsStr, start: SystemTime, failure: Fai
         let request = asked::with(wanted, facts);
         let written = receipt::failed(&request, start, failure.code(), failure.message());
         if let Err(problem) = written {
-            let advice = problem.advice().unwrap_or_default();
-            sandboxes::complain(&Failure::new(problem.to_string(), advice));
+            sandboxes::complain(&sandboxes::failure(&problem));
         }
     }
     failure
@@ -333,6 +330,5 @@ fn tell(outcome: &Outcome, limit: Option<Duration>) {
         }
         _ => return,
     };
-    // A closed standard error leaves the exit code to tell.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("note: {text}\n").as_bytes());
+    run::tell("note", &[text]);
 }

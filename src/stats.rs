@@ -1,7 +1,7 @@
 //! `palisade stats`: what running sandboxes use.
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, IsTerminal as _, Write as _, stderr, stdout};
+use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::failure::{Failure, printable, reason};
 use crate::format::{Listing, Row, binary_size, size};
+use crate::run;
 use crate::sandboxes::{complain, failure, named, registry};
 
 /// Between two looks.
@@ -144,11 +145,10 @@ fn tell(known: &[Known], now: &HashMap<String, Sample>) {
         return;
     }
     let text = format!(
-        "note: without a control group the figures are sums over processes, and BLOCK I/O is not counted: {}\n",
+        "without a control group the figures are sums over processes, and BLOCK I/O is not counted: {}",
         summed.join(", ")
     );
-    // A closed standard error leaves the figures.
-    let _ = stderr().write_all(text.as_bytes());
+    run::tell("note", &[text]);
 }
 
 /// The word that a sandbox was asked for by, which docker shows as its container.

@@ -16,6 +16,7 @@ use palisade_shim::state::{Change, Config, Entry, Registry, Restart};
 use crate::failure::Failure;
 use crate::request::{self, Limits, Pids, Swap, TypedLimits};
 use crate::resolve::limits::{PERIOD, asked_quota, microseconds, signed};
+use crate::run::tell;
 use crate::sandboxes::{connect, each, failure, named, registry};
 use crate::{policy, record};
 
@@ -32,10 +33,9 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
         Ok(Some(name.to_owned()))
     })?;
     if !follows {
-        let text = "note: what programs in a running sandbox read of the limits (/proc/meminfo, /proc/cpuinfo, \
-                    /sys/devices/system/cpu) stays as it was until it is started again\n";
-        // A closed standard error leaves the limits changed.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let text = "what programs in a running sandbox read of the limits (/proc/meminfo, /proc/cpuinfo, \
+                    /sys/devices/system/cpu) stays as it was until it is started again";
+        tell("note", &[text.to_owned()]);
     }
     Ok(code)
 }

@@ -11,6 +11,7 @@ use super::interrupt::stoppable;
 use super::{failed, open, word};
 use crate::caller::Caller;
 use crate::failure::{Failure, reason};
+use crate::run::tell;
 use crate::verb::print;
 
 /// The longest password or token that is read, in bytes.
@@ -53,7 +54,7 @@ pub fn login(matches: &ArgMatches) -> Result<u8, Failure> {
         Some(helper) => format!("kept by docker-credential-{helper}"),
         None => format!("kept in {}, readable by you alone", kept.file.display()),
     };
-    let _ = writeln!(std::io::stderr(), "note: the credentials are {place}");
+    tell("note", &[format!("the credentials are {place}")]);
     Ok(0)
 }
 
