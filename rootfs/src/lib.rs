@@ -48,7 +48,7 @@ pub use platform::Platform;
 pub use reference::{Name, Reference};
 pub use store::{
     Details, Extent, Findings, Form, Hold, Incoming, Intake, Loaded, Naming, NewLayer, Open,
-    Origin, Ownership, Problem, Removed, Store, Stored, Taken,
+    Origin, Ownership, Problem, Removed, Store, Stored, Taken, diff_id_of,
 };
 pub use unpack::Limits;
 pub use users::{User, Users};

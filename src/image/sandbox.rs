@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use clap::ArgMatches;
 use palisade_rootfs::pack::{self, Source, What, Without};
-use palisade_rootfs::{Descriptor, Digest, Naming, Origin, Ownership, Reference};
+use palisade_rootfs::{Descriptor, Digest, Naming, Origin, Ownership, Reference, diff_id_of};
 use palisade_runtime::{Plan, Root, Upper};
 use palisade_shim::state::{Config, Entry, Registry};
 use serde_json::{Map, Value, json};
@@ -273,13 +273,8 @@ fn seen_from(made_in: &Path, reference: Reference) -> Reference {
 
 /// Whether these unpacked layers, the bottom one first, are those of an image with these diff-ids.
 fn runs_on(lower: &[PathBuf], diff_ids: &[Digest]) -> bool {
-    // A directory's name begins with the diff-id; what it was unpacked above may follow.
-    let is = |path: &PathBuf, diff_id: &Digest| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.map(|name| name.split('.').next().unwrap_or_default());
-        name == Some(diff_id.hex().as_str())
-    };
-    lower.len() == diff_ids.len() && lower.iter().zip(diff_ids).all(|(path, id)| is(path, id))
+    let ids = lower.iter().map(|layer| diff_id_of(layer));
+    ids.eq(diff_ids.iter().map(|diff_id| Some(*diff_id)))
 }
 
 /// Whether a layer lies where everything belongs to the caller.

@@ -318,9 +318,10 @@ pub(crate) fn directories(layers: &[SourceLayer]) -> Vec<String> {
         .collect()
 }
 
-/// The part of a layer directory's name that is its diff-id.
-pub(crate) fn chain_free(name: &str) -> &str {
-    name.split('.').next().unwrap_or_default()
+/// The diff-id of the layer that was unpacked into a directory, whose name begins with it; what it was unpacked above may follow.
+pub fn diff_id_of(directory: &Path) -> Option<Digest> {
+    let name = directory.file_name()?.to_str()?;
+    Digest::from_hex(name.split('.').next()?)
 }
 
 /// The names of each layer's directory. Chain ids are those of the OCI image-spec (config.md, "Layer `ChainID`").

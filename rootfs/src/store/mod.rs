@@ -43,6 +43,7 @@ pub use self::hold::Hold;
 pub use self::images::{Details, Stored};
 pub use self::intake::{Incoming, Intake, Open, Taken};
 use self::layers::Layers;
+pub use self::layers::diff_id_of;
 pub use self::load::{Loaded, Naming, Origin};
 pub use self::make::NewLayer;
 use self::record::{Identity, Key};

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FlockOperation};
 use rustix::io::Errno;
 
 use super::intake::open_directory;
-use super::layers::chain_free;
+use super::layers::diff_id_of;
 use super::layout::{Entry, Layout};
 use super::lock::{Lock, flock};
 use super::used::Used;
@@ -199,16 +199,12 @@ fn remove_blobs(
 
 /// Removes an unpacked layer that nobody runs on; its diff-id if it was removed.
 fn remove_layer(dir: &Path, fd: &OwnedFd, name: &str) -> Result<Option<Digest>> {
-    let Some(diff_id) = Digest::from_hex(chain_free(name)) else {
+    let Some(diff_id) = diff_id_of(Path::new(name)) else {
         return Ok(None);
     };
+    let shared = diff_id.hex();
     let fail = |e: Errno| Error::io("remove the layer", &dir.join(name), e);
-    let Ok(lock) = Lock::take(
-        fd,
-        dir,
-        chain_free(name),
-        FlockOperation::NonBlockingLockExclusive,
-    ) else {
+    let Ok(lock) = Lock::take(fd, dir, &shared, FlockOperation::NonBlockingLockExclusive) else {
         return Ok(None);
     };
     let seized = match hold::seize(&dir.join(name)) {
@@ -219,7 +215,7 @@ fn remove_layer(dir: &Path, fd: &OwnedFd, name: &str) -> Result<Option<Digest>> 
     let mut result = Ok(None);
     if seized.is_some() {
         // Under the name of what is half unpacked: a crash in between leaves it to be swept.
-        let part = format!(".{}.part", chain_free(name));
+        let part = format!(".{shared}.part");
         result = remove::tree(fd.as_fd(), part.as_bytes())
             .and_then(|()| rustix::fs::renameat(fd, name, fd, &part))
             .and_then(|()| remove::tree(fd.as_fd(), part.as_bytes()))
