@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::ArgMatches;
+use palisade_runtime::Exit;
 use palisade_shim::log::{Reader, Wanted};
 use palisade_shim::monitor::{Attachment, LEAVE, Left};
 use palisade_shim::state::{Entry, Hold, Known};
@@ -31,7 +32,7 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     let caller = Caller {
         input: !matches.get_flag("no-stdin"),
         leave: &leave,
-        signals: *matches.get_one::<bool>("sig-proxy").unwrap_or(&true),
+        signals: matches.get_flag("sig-proxy"),
     };
     around(&entry, &caller, || Ok(()))
 }
@@ -98,7 +99,7 @@ pub fn around(
     match attachment.run().map_err(|error| failure(&error))? {
         Left::Ended(code) => ended(entry, &known, held, code),
         Left::Detached => Ok(0),
-        Left::Interrupted(signal) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
+        Left::Interrupted(signal) => Ok(Exit::Signal(signal).status()),
     }
 }
 
@@ -107,15 +108,13 @@ pub fn around(
 fn ended(entry: &Entry, before: &Known, held: Hold, code: Option<u8>) -> Result<u8, Failure> {
     // One that restarts may run again by now, with the same monitor.
     let settled = match code {
-        Some(_) => Ok(None),
-        None => settled(entry, before.state.monitor),
+        Some(_) => None,
+        None => settled(entry, before.state.monitor).map_err(|error| failure(&error))?,
     };
     let known = match settled {
-        Ok(None) => entry.look(),
-        Ok(Some(known)) => Ok(known),
-        Err(error) => Err(error),
+        Some(known) => known,
+        None => entry.look().map_err(|error| failure(&error))?,
     };
-    let known = known.map_err(|error| failure(&error))?;
     // What is being started again is not waited for.
     let over = !entry.is_restarting() && !known.state.status.is_live();
     if known.config.auto_remove && over {

@@ -28,7 +28,7 @@ pub fn start(matches: &ArgMatches) -> Result<u8, Failure> {
         let caller = attach::Caller {
             input,
             leave: &leave,
-            signals: *matches.get_one::<bool>("sig-proxy").unwrap_or(&true),
+            signals: matches.get_flag("sig-proxy"),
         };
         let result = attach::around(&entry, &caller, || {
             launch(&registry, &entry).inspect_err(|_| refused = true)

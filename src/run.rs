@@ -160,8 +160,8 @@ pub fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> 
         Registry::new(&data).directory(&id)
     } else {
         // Only a writable layer on disk stays without being asked for.
-        let kept = !request.remove && policy.filesystem.root == RootMode::Writable;
-        data::sandbox(&data, &id, !kept)
+        let passing = request.remove || policy.filesystem.root != RootMode::Writable;
+        data::sandbox(&data, &id, passing)
     };
     let place = Place {
         id: &id,

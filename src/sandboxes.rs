@@ -193,8 +193,6 @@ pub fn discard(registry: &Registry, entry: &Entry) -> Result<(), Failure> {
 
 /// A sandbox and its lock, to start it; none where it runs.
 pub fn claim(entry: &Entry) -> Result<Option<(Known, Lock)>, Error> {
-    match entry.lock_unless_live()? {
-        Some(lock) => Ok(Some((entry.look()?, lock))),
-        None => Ok(None),
-    }
+    let lock = entry.lock_unless_live()?;
+    lock.map(|lock| Ok((entry.look()?, lock))).transpose()
 }

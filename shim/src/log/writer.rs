@@ -143,6 +143,11 @@ impl Writer {
             self.file.write_all_at(&header.to_bytes(), self.size)?;
             self.size += count(HEADER + header.length);
         }
+        self.cut()
+    }
+
+    /// Cuts off what is not whole.
+    fn cut(&mut self) -> io::Result<()> {
         self.file.set_len(self.size)?;
         self.file.seek(SeekFrom::Start(self.size))?;
         Ok(())
@@ -179,8 +184,7 @@ impl Writer {
         let written = write_both(&mut self.file, &header, bytes);
         if written.is_err() {
             // Half a record would hide what comes after it.
-            self.file.set_len(self.size)?;
-            self.file.seek(SeekFrom::Start(self.size))?;
+            self.cut()?;
         } else {
             self.size += whole;
         }
