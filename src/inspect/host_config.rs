@@ -7,6 +7,8 @@ use palisade_runtime::Plan;
 use palisade_shim::state::{Config, Mount, Restart};
 use serde_json::{Map, Value, json};
 
+use crate::resolve::limits::SHM;
+
 /// What of docker's `HostConfig` there is: limits, mounts, and what holds the command.
 pub fn host_config(config: &Config, plan: Option<&Plan>) -> Value {
     let (policy, most) = match config.restart {
@@ -135,7 +137,7 @@ fn planned(plan: &Plan) -> Value {
 fn shared_memory(plan: &Plan) -> u64 {
     let mounts = plan.spec.mounts().iter().flatten();
     mounts
-        .filter(|mount| mount.destination() == Path::new("/dev/shm"))
+        .filter(|mount| mount.destination() == Path::new(SHM))
         .flat_map(|mount| mount.options().iter().flatten())
         .find_map(|option| option.strip_prefix("size=")?.parse().ok())
         .unwrap_or(0)

@@ -109,10 +109,7 @@ fn policy_tmpfs(inputs: &Inputs<'_>) -> Vec<SpecMount> {
         if tmpfs.noexec {
             options.push("noexec".to_owned());
         }
-        options.push(format!("size={}", tmpfs.size));
-        if let Some(inodes) = tmpfs.inodes {
-            options.push(format!("nr_inodes={inodes}"));
-        }
+        sized(&mut options, tmpfs.size, tmpfs.inodes);
         if destination == Path::new("/tmp") || destination == Path::new("/var/tmp") {
             options.push("mode=1777".to_owned());
         } else {
@@ -178,10 +175,7 @@ fn in_memory(inputs: &Inputs<'_>, destination: &Path) -> SpecMount {
     if !allowed.exec {
         options.push("noexec".to_owned());
     }
-    options.push(format!("size={size}"));
-    if let Some(inodes) = inodes {
-        options.push(format!("nr_inodes={inodes}"));
-    }
+    sized(&mut options, size, inodes);
     own(&mut options, inputs.identity);
     new(destination, "tmpfs", "tmpfs", options)
 }
@@ -200,7 +194,7 @@ fn system(policy: &Policy, identity: &Identity) -> Vec<SpecMount> {
         pts.push("gid=5".to_owned());
     }
     let mut shm = words(&["nosuid", "noexec", "nodev", "mode=1777"]);
-    shm.push(format!("size={}", policy.limits.shm));
+    sized(&mut shm, policy.limits.shm, None);
     let mut mounts = vec![
         new(
             "/proc",
@@ -215,7 +209,7 @@ fn system(policy: &Policy, identity: &Identity) -> Vec<SpecMount> {
             words(&["nosuid", "noexec", "strictatime", "mode=0755", "size=65536"]),
         ),
         new("/dev/pts", "devpts", "devpts", pts),
-        new("/dev/shm", "tmpfs", "shm", shm),
+        new(SHM, "tmpfs", "shm", shm),
         new(
             "/dev/mqueue",
             "mqueue",
@@ -359,10 +353,7 @@ fn tmpfs(wanted: &Tmpfs, inputs: &Inputs<'_>) -> Result<SpecMount, Failure> {
     if wanted.destination == inputs.home && memory::may_cover(inputs.home) {
         options.push("tmpcopyup".to_owned());
     }
-    options.push(format!("size={size}"));
-    if let Some(inodes) = inodes {
-        options.push(format!("nr_inodes={inodes}"));
-    }
+    sized(&mut options, size, inodes);
     options.push(format!("mode={:04o}", wanted.mode));
     options.push(format!(
         "uid={}",
@@ -396,6 +387,11 @@ fn taken(request: &Request, destination: &Path) -> bool {
         .mounts
         .iter()
         .any(|mount| mount.destination() == destination)
+}
+
+fn sized(options: &mut Vec<String>, size: u64, inodes: Option<u64>) {
+    options.push(format!("size={size}"));
+    options.extend(inodes.map(|inodes| format!("nr_inodes={inodes}")));
 }
 
 fn own(options: &mut Vec<String>, identity: &Identity) {

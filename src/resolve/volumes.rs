@@ -7,6 +7,7 @@ use palisade_rootfs::{Digest, ImageConfig, Ownership, Users, volumes};
 
 use super::Place;
 use super::identity::{Identity, Mode};
+use super::limits::SHM;
 use crate::failure::Failure;
 use crate::request::{Mount, Request, sandbox_path};
 
@@ -179,7 +180,7 @@ pub fn declared(request: &Request, config: &ImageConfig) -> Result<Vec<PathBuf>,
             .iter()
             .any(|mount| mount.destination() == destination);
         // Shared memory and queues are there, with the policy's limits.
-        let there = ["/dev/shm", "/dev/mqueue"]
+        let there = [SHM, "/dev/mqueue"]
             .iter()
             .any(|path| destination == Path::new(path));
         if !asked && !there && !places.contains(&destination) {
