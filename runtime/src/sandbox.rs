@@ -173,11 +173,6 @@ impl Sandbox {
         self.cgroup.as_ref()
     }
 
-    /// Whether the cgroup was made when the sandbox ran already: what it used before is not counted there.
-    pub fn entered_late(&self) -> bool {
-        self.entered_late
-    }
-
     /// The next event, without waiting; none when there is none now, or none to come.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// As for [`Cgroup::create`], and for less memory than is in use. The limits are what they were then.
-    pub fn change(
+    pub(crate) fn change(
         &mut self,
         id: &str,
         resources: &LinuxResources,

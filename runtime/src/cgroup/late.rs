@@ -19,7 +19,7 @@ use super::{Cgroup, Error, Limits, Request, place};
 use crate::stat::{parent_in, thread_is_over};
 
 /// Processes that belong together, and come and go.
-pub trait Tree {
+pub(crate) trait Tree {
     /// Those that have not ended, as the caller sees their numbers, in no order.
     fn processes(&self) -> Vec<i32>;
 
@@ -40,7 +40,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// As for [`Cgroup::create`], and where `request` names a cgroup that has processes: they would be stopped and limited.
-    pub fn beside(id: &str, request: &Request) -> Result<Self, Error> {
+    pub(crate) fn beside(id: &str, request: &Request) -> Result<Self, Error> {
         let request = Request {
             always: true,
             ..request.clone()
@@ -68,7 +68,7 @@ impl Cgroup {
     /// # Errors
     /// Where not all could be moved: those that were go to the caller's own cgroup, they run, and nothing is left behind but
     /// what the kernel does not let go.
-    pub fn surround(&self, tree: &impl Tree) -> Result<(), Error> {
+    pub(crate) fn surround(&self, tree: &impl Tree) -> Result<(), Error> {
         let taken = self.freeze().and_then(|()| self.take_in(tree));
         if taken.is_err() {
             self.give_back(tree);

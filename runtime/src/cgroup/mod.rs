@@ -42,7 +42,7 @@ pub use abandoned::{remove_abandoned, remove_abandoned_but};
 pub use error::{Error, Obstacle};
 pub use fallback::{Rlimit, fallback_rlimits};
 pub use host::layout;
-pub use late::Tree;
+pub(crate) use late::Tree;
 pub use limits::Limits;
 pub use record::Record;
 pub use usage::Usage;
@@ -153,17 +153,6 @@ impl Cgroup {
     /// The cgroup v2 directory for clone3's `CLONE_INTO_CGROUP`; none under [`Kind::V1`].
     pub fn directory(&self) -> Option<BorrowedFd<'_>> {
         self.joined().map(Directory::fd)
-    }
-
-    /// Moves a process into every directory of this cgroup, by its process id as the caller sees it.
-    ///
-    /// # Errors
-    /// What the kernel says about the write to `cgroup.procs`.
-    pub fn join(&self, pid: i32) -> Result<(), Error> {
-        if let Some(joined) = self.joined() {
-            joined.write("cgroup.procs", &pid.to_string())?;
-        }
-        self.join_v1(pid)
     }
 
     /// Moves a process that was cloned into [`Cgroup::directory`] into the remaining, v1, directories.
@@ -290,22 +279,6 @@ impl Cgroup {
             Some(freezer) => Ok(freezer.read("freezer.state")?.trim() != "THAWED"),
             None => Ok(false),
         }
-    }
-
-    /// The processes in it, by process ids as the caller sees them.
-    ///
-    /// # Errors
-    /// What the kernel says about reading `cgroup.procs`.
-    pub fn processes(&self) -> Result<Vec<i32>, Error> {
-        let first = self.v1.first().map(|(_, directory)| directory);
-        let Some(list) = self.joined().or(first) else {
-            return Ok(Vec::new());
-        };
-        Ok(list
-            .read("cgroup.procs")?
-            .lines()
-            .filter_map(|line| line.parse().ok())
-            .collect())
     }
 
     /// What its processes have used, and how often a limit was in their way. Read it before [`Cgroup::remove`].

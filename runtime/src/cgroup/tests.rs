@@ -59,6 +59,27 @@ pub(super) fn may_have_none() -> bool {
     !geteuid().is_root() && expected().is_none()
 }
 
+impl Cgroup {
+    /// Moves a process into every directory of this cgroup.
+    pub(super) fn join(&self, pid: i32) -> Result<(), Error> {
+        if let Some(joined) = self.joined() {
+            joined.write("cgroup.procs", &pid.to_string())?;
+        }
+        self.join_v1(pid)
+    }
+
+    /// The processes in it.
+    pub(super) fn processes(&self) -> Result<Vec<i32>, Error> {
+        let first = self.v1.first().map(|(_, directory)| directory);
+        let list = self.joined().or(first).expect("a directory");
+        Ok(list
+            .read("cgroup.procs")?
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .collect())
+    }
+}
+
 /// A cgroup that is killed and removed with the test.
 struct Limited(Cgroup);
 
