@@ -40,12 +40,8 @@ pub(super) fn remove_older_than(
     age: Duration,
     watched: &dyn Fn(&str) -> bool,
 ) -> Result<usize, Error> {
-    let host = Host::find()?;
-    let v1 = host.v1.iter().map(|(_, hierarchy)| hierarchy);
-    Ok(host
-        .unified
-        .iter()
-        .chain(v1)
+    Ok(Host::find()?
+        .hierarchies()
         .map(|hierarchy| sweep(hierarchy, age, watched))
         .sum())
 }
@@ -122,8 +118,7 @@ impl Record {
 /// Whether a path names something of a mounted hierarchy without a detour: a record may have been written by another user,
 /// with links of his own in its paths.
 fn is_below(path: &Path, host: &Host) -> bool {
-    let v1 = host.v1.iter().map(|(_, hierarchy)| hierarchy);
-    v1.chain(&host.unified).any(|hierarchy| {
+    host.hierarchies().any(|hierarchy| {
         path.strip_prefix(&hierarchy.root).is_ok_and(|inside| {
             inside
                 .components()

@@ -60,10 +60,17 @@ impl Host {
         Ok(Self::parse(&read_path("/proc/self/mountinfo")?, membership))
     }
 
-    /// The hierarchy of cgroup v1 that has these controllers, and no others.
-    pub fn v1_of(&self, controllers: Controllers) -> Option<&Hierarchy> {
-        let found = self.v1.iter().find(|(of, _)| *of == controllers);
-        found.map(|(_, hierarchy)| hierarchy)
+    /// All of them, those of cgroup v1 first: they may be mounted on directories of cgroup v2.
+    pub fn hierarchies(&self) -> impl Iterator<Item = &Hierarchy> {
+        let v1 = self.v1.iter().map(|(_, hierarchy)| hierarchy);
+        v1.chain(&self.unified)
+    }
+
+    /// The process's own cgroup in the hierarchy that a directory is in, when it can be seen there.
+    pub fn own_in_hierarchy_of(&self, directory: &Path) -> Option<&Path> {
+        let mut hierarchies = self.hierarchies();
+        let found = hierarchies.find(|hierarchy| directory.starts_with(&hierarchy.root));
+        found?.own.as_deref()
     }
 
     /// Reads the two files of /proc/self.

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::LinuxResources;
 
 use super::directory::Directory;
-use super::host::{Hierarchy, Host};
+use super::host::Host;
 use super::systemd::Mover;
 use super::{Cgroup, Error, Limits, Request, place};
 use crate::stat::{parent_in, thread_is_over};
@@ -115,12 +115,8 @@ impl Cgroup {
     /// Undoes [`Cgroup::surround`], as far as it can be: the failure that led here is the one to report.
     fn give_back(&self, tree: &impl Tree) {
         if let Ok(host) = Host::find() {
-            let unified = [&self.leaf, &self.unified].into_iter().flatten();
-            for directory in unified {
-                let _ = send_home(directory, host.unified.as_ref(), tree);
-            }
-            for (controllers, directory) in &self.v1 {
-                let _ = send_home(directory, host.v1_of(*controllers), tree);
+            for directory in self.directories() {
+                let _ = send_home(directory, &host, tree);
             }
         }
         let _ = self.thaw();
@@ -231,11 +227,7 @@ fn put_back(directories: &[&Directory], pid: i32, tree: &impl Tree) -> Result<()
             continue;
         }
         let host = Host::of(parent)?;
-        let all = host.v1.iter().map(|(_, hierarchy)| hierarchy);
-        let home = all
-            .chain(&host.unified)
-            .find(|hierarchy| directory.path().starts_with(&hierarchy.root))
-            .and_then(|hierarchy| hierarchy.own.as_deref());
+        let home = host.own_in_hierarchy_of(directory.path());
         let home = home.ok_or_else(|| {
             Error::Blocked(format!(
                 "process {pid} was moved into {} by mistake, and where it was cannot be seen",
@@ -260,12 +252,8 @@ fn has_processes(directory: &Directory) -> bool {
 
 /// Moves those processes of a directory that are in `tree` to the caller's own cgroup of the hierarchy, or to the one above
 /// where that cannot be seen.
-pub(super) fn send_home(
-    directory: &Directory,
-    hierarchy: Option<&Hierarchy>,
-    tree: &impl Tree,
-) -> Result<(), Error> {
-    let own = hierarchy.and_then(|hierarchy| hierarchy.own.as_deref());
+pub(super) fn send_home(directory: &Directory, host: &Host, tree: &impl Tree) -> Result<(), Error> {
+    let own = host.own_in_hierarchy_of(directory.path());
     let Some(home) = own.or(directory.path().parent()) else {
         return Ok(());
     };

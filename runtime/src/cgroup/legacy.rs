@@ -117,9 +117,9 @@ pub(super) fn add(
 
 /// Undoes [`add`]: all directories but the first `had` go, and the processes of `tree` return to the caller's own cgroup.
 pub(super) fn take_back(cgroup: &mut Cgroup, host: &Host, had: usize, tree: &impl Tree) {
-    for (controllers, directory) in cgroup.v1.split_off(had.min(cgroup.v1.len())) {
+    for (_, directory) in cgroup.v1.split_off(had.min(cgroup.v1.len())) {
         // The failure that led here is the one to report; what stays is swept once it is empty.
-        let _ = send_home(&directory, host.v1_of(controllers), tree);
+        let _ = send_home(&directory, host, tree);
         let _ = directory.remove();
     }
 }
