@@ -1,26 +1,25 @@
 //! What /proc/PID/stat says (proc_pid_stat(5)).
 
-/// The parent: the fourth field. The second, the name in parentheses, may hold any byte.
+/// What it says of a process; none where that is gone.
+pub(crate) fn of(pid: i32) -> Option<Vec<u8>> {
+    std::fs::read(format!("/proc/{pid}/stat")).ok()
+}
+
+/// The parent: the fourth field.
 pub(crate) fn parent_in(stat: &[u8]) -> Option<i32> {
-    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = std::str::from_utf8(&stat[name_ends + 1..])
-        .ok()?
-        .split_ascii_whitespace();
-    fields.nth(1)?.parse().ok()
+    fields_in(stat)?.nth(1)?.parse().ok()
 }
 
 /// Processor time in clock ticks (sysconf(3), `_SC_CLK_TCK`), of ended children that were waited for included: fields 14 to 17.
 pub(crate) fn ticks_in(stat: &[u8]) -> Option<u64> {
-    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
-    let fields = std::str::from_utf8(&stat[name_ends + 1..]).ok()?;
-    let fields = fields.split_ascii_whitespace().skip(11).take(4);
-    fields.map(|field| field.parse::<u64>().ok()).sum()
+    let times = fields_in(stat)?.skip(11).take(4);
+    times.map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// Whether nothing of the process runs any more, or will: it waits for its parent, or ends just now. The third field is the
 /// state, the ninth the flags, the twentieth the number of threads: the first thread may have ended before others.
 pub(crate) fn is_over(stat: &[u8]) -> bool {
-    let threads = fields_in(stat).nth(17).and_then(|field| field.parse().ok());
+    let threads = fields_in(stat).and_then(|mut fields| fields.nth(17)?.parse().ok());
     thread_is_over(stat) && threads.is_none_or(|threads: u64| threads <= 1)
 }
 
@@ -28,7 +27,7 @@ pub(crate) fn is_over(stat: &[u8]) -> bool {
 pub(crate) fn thread_is_over(stat: &[u8]) -> bool {
     /// `PF_EXITING` of the kernel's include/linux/sched.h.
     const EXITING: u64 = 4;
-    let mut fields = fields_in(stat);
+    let mut fields = fields_in(stat).into_iter().flatten();
     let Some(state) = fields.next() else {
         return true;
     };
@@ -36,11 +35,11 @@ pub(crate) fn thread_is_over(stat: &[u8]) -> bool {
     matches!(state, "Z" | "X") || flags.is_some_and(|flags| flags & EXITING != 0)
 }
 
-/// The fields from the third on.
-fn fields_in(stat: &[u8]) -> impl Iterator<Item = &str> {
-    let name_ends = stat.iter().rposition(|byte| *byte == b')');
-    let fields = name_ends.and_then(|at| std::str::from_utf8(&stat[at + 1..]).ok());
-    fields.unwrap_or_default().split_ascii_whitespace()
+/// The fields from the third on. The second, the name in parentheses, may hold any byte.
+fn fields_in(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
+    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(&stat[name_ends + 1..]).ok()?;
+    Some(fields.split_ascii_whitespace())
 }
 
 #[cfg(test)]

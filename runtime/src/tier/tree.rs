@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::cgroup::{Tree, Usage};
-use crate::stat::{is_over, parent_in, ticks_in};
+use crate::stat::{self, is_over, parent_in, ticks_in};
 use crate::sys;
 
 /// How long one round waits for what it has killed, before it looks for what has come since.
@@ -22,8 +22,7 @@ const ROUND_MILLISECONDS: u16 = 20;
 pub(crate) fn end_all() {
     let own = nix::unistd::getpid().as_raw();
     loop {
-        let parents = parents();
-        let ours = below(own, &parents);
+        let ours = below(own, children());
         let held: Vec<OwnedFd> = ours
             .iter()
             .filter_map(|pid| hold(*pid, own, &ours))
@@ -50,14 +49,19 @@ pub(crate) fn end_all() {
 /// Memory that belongs to the processes below `root`, itself included: anonymous, shared in memory, and swapped out, in bytes
 /// (proc_pid_status(5)). What several of them share is counted for each.
 pub(crate) fn memory(root: i32) -> u64 {
-    all_of(root).into_iter().filter_map(memory_of).sum()
+    let all = all_of(root).into_iter();
+    all.map(|pid| memory_in(&status_of(pid))).sum()
 }
 
-fn memory_of(pid: i32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+/// /proc/PID/status; empty for one that has ended, which uses nothing.
+fn status_of(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
+}
+
+fn memory_in(status: &str) -> u64 {
     let parts = ["RssAnon:", "RssShmem:", "VmSwap:"];
-    let kilobytes: u64 = parts.iter().filter_map(|name| field(&status, name)).sum();
-    Some(kilobytes.saturating_mul(1024))
+    let kilobytes: u64 = parts.iter().filter_map(|name| field(status, name)).sum();
+    kilobytes.saturating_mul(1024)
 }
 
 fn field(status: &str, name: &str) -> Option<u64> {
@@ -72,11 +76,9 @@ fn field(status: &str, name: &str) -> Option<u64> {
 pub fn usage(root: i32) -> Usage {
     let (mut memory, mut ticks, mut threads) = (0, 0, 0);
     for pid in all_of(root) {
-        // One that has ended meanwhile uses nothing.
-        let stat = stat_of(pid).unwrap_or_default();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        memory += memory_of(pid).unwrap_or(0);
-        ticks += ticks_in(&stat).unwrap_or(0);
+        let status = status_of(pid);
+        memory += memory_in(&status);
+        ticks += stat::of(pid).and_then(|stat| ticks_in(&stat)).unwrap_or(0);
         threads += field(&status, "Threads:").unwrap_or(0);
     }
     let second = sysconf(SysconfVar::CLK_TCK).ok().flatten();
@@ -93,7 +95,7 @@ pub fn usage(root: i32) -> Usage {
 
 /// `root` and every process below it.
 fn all_of(root: i32) -> Vec<i32> {
-    let mut all = below(root, &parents());
+    let mut all = below(root, children());
     all.push(root);
     all
 }
@@ -105,7 +107,7 @@ pub(crate) struct Family(pub i32);
 impl Tree for Family {
     fn processes(&self) -> Vec<i32> {
         let mut all = all_of(self.0);
-        all.retain(|pid| stat_of(*pid).is_some_and(|stat| !is_over(&stat)));
+        all.retain(|pid| stat::of(*pid).is_some_and(|stat| !is_over(&stat)));
         all
     }
 
@@ -127,7 +129,7 @@ impl Family {
         let mut line = vec![pid];
         let mut from = pid;
         while from != self.0 {
-            from = parent_in(&stat_of(from)?)?;
+            from = parent_in(&stat::of(from)?)?;
             if from <= 0 || line.contains(&from) {
                 return None;
             }
@@ -137,32 +139,28 @@ impl Family {
     }
 }
 
-fn stat_of(pid: i32) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/stat")).ok()
-}
-
 /// A hold on a process that is still below us: its number may have gone to another one meanwhile.
 fn hold(pid: i32, own: i32, ours: &[i32]) -> Option<OwnedFd> {
     let pidfd = sys::pidfd_open(pid).ok()?;
-    let parent = parent_in(&stat_of(pid)?)?;
+    let parent = parent_in(&stat::of(pid)?)?;
     (parent == own || ours.contains(&parent)).then_some(pidfd)
 }
 
-/// Every process that can be seen, with its parent.
-fn parents() -> HashMap<i32, i32> {
+/// Every process that can be seen, by its parent.
+fn children() -> HashMap<i32, Vec<i32>> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter_map(|pid| Some((pid, parent_in(&stat_of(pid)?)?)))
-        .collect()
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for pid in pids {
+        if let Some(parent) = stat::of(pid).as_deref().and_then(parent_in) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    children
 }
 
 /// The processes below `root`, in no order.
-fn below(root: i32, parents: &HashMap<i32, i32>) -> Vec<i32> {
-    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for (child, parent) in parents {
-        children.entry(*parent).or_default().push(*child);
-    }
+fn below(root: i32, mut children: HashMap<i32, Vec<i32>>) -> Vec<i32> {
     let mut found = Vec::new();
     // What is taken out is not found again: a list that was read while it changed may have a ring in it.
     let mut from = children.remove(&root).unwrap_or_default();
@@ -184,17 +182,23 @@ mod tests {
 
     #[test]
     fn descendants_of_all_generations_are_found_and_strangers_are_not() {
-        let parents = HashMap::from([(2, 1), (3, 2), (4, 3), (5, 1), (6, 0), (7, 6)]);
-        let mut found = below(2, &parents);
+        let children = HashMap::from([
+            (0, vec![6]),
+            (1, vec![2, 5]),
+            (2, vec![3]),
+            (3, vec![4]),
+            (6, vec![7]),
+        ]);
+        let mut found = below(2, children.clone());
         found.sort_unstable();
         assert_eq!(found, [3, 4]);
-        assert!(below(4, &parents).is_empty());
+        assert!(below(4, children).is_empty());
     }
 
     #[test]
     fn a_ring_ends() {
-        let parents = HashMap::from([(2, 3), (3, 2)]);
-        assert_eq!(below(2, &parents), [3]);
+        let children = HashMap::from([(2, vec![3]), (3, vec![2])]);
+        assert_eq!(below(2, children), [3]);
     }
 
     #[test]
@@ -227,7 +231,7 @@ mod tests {
             std::thread::yield_now();
         }
         nix::sys::signal::kill(Pid::from_raw(ended), Signal::SIGKILL).unwrap();
-        while !stat_of(ended).is_some_and(|stat| is_over(&stat)) {
+        while !stat::of(ended).is_some_and(|stat| is_over(&stat)) {
             std::thread::yield_now();
         }
         let all = family.processes();
