@@ -70,6 +70,11 @@ impl Controllers {
         self.0 & (1 << controller as u8) != 0
     }
 
+    /// Whether one is in both.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     pub fn iter(self) -> impl Iterator<Item = Controller> {
         Controller::ALL
             .into_iter()

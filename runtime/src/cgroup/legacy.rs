@@ -74,13 +74,13 @@ fn fill_v1(
         wanted.insert(Controller::Freezer);
     }
     for (controllers, hierarchy) in &host.v1 {
-        if controllers.without(wanted) == *controllers {
+        if !controllers.meets(wanted) {
             continue;
         }
         match directory_in(hierarchy, *controllers, place) {
             Ok(directory) => cgroup.v1.push((*controllers, directory)),
             // It would only have been shown.
-            Err(_) if required.without(*controllers) == required => {}
+            Err(_) if !required.meets(*controllers) => {}
             Err(error) => return Err(explain(error, &asked_of(host, required))),
         }
     }
@@ -102,7 +102,7 @@ pub(super) fn add(
 ) -> Result<(), Error> {
     let mut got = Controllers::default();
     for (controllers, hierarchy) in &host.v1 {
-        if controllers.without(absent) == *controllers {
+        if !controllers.meets(absent) {
             continue;
         }
         let directory = directory_in(hierarchy, *controllers, place)
@@ -198,7 +198,7 @@ fn asked_of(host: &Host, controllers: Controllers) -> Vec<&Hierarchy> {
     }
     let controllers = controllers.without(freezer);
     let v1 = host.v1.iter();
-    v1.filter(|(of, _)| of.without(controllers) != *of)
+    v1.filter(|(of, _)| of.meets(controllers))
         .map(|(_, hierarchy)| hierarchy)
         .chain(&host.unified)
         .collect()

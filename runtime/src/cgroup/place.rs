@@ -50,7 +50,7 @@ pub(super) fn make(
         }
         Err(error) => Err(error),
     };
-    let v1_has_one = needed.without(in_v1) != needed || (needed.is_empty() && !in_v1.is_empty());
+    let v1_has_one = needed.meets(in_v1) || (needed.is_empty() && !in_v1.is_empty());
     if v1_has_one {
         let kind = if host.unified.is_some() {
             Kind::Hybrid

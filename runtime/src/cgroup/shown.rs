@@ -43,7 +43,7 @@ impl Cgroup {
         let wanted: Controllers = SHOWN.into_iter().collect();
         self.v1
             .iter()
-            .filter(|(controllers, _)| controllers.iter().any(|one| wanted.contains(one)))
+            .filter(|(controllers, _)| controllers.meets(wanted))
             .map(|(controllers, directory)| shown(directory, *controllers))
             .collect()
     }
@@ -52,7 +52,7 @@ impl Cgroup {
 /// In v1, what goes by processors or memory is no use without the others of its kind.
 pub(super) fn companions(needed: Controllers) -> Controllers {
     let sizing: Controllers = SHOWN[..4].iter().copied().collect();
-    if needed.iter().any(|controller| sizing.contains(controller)) {
+    if needed.meets(sizing) {
         sizing
     } else {
         Controllers::default()
