@@ -16,7 +16,7 @@ use super::directory::Directory;
 use super::host::Host;
 use super::systemd::Mover;
 use super::{Cgroup, Error, Limits, Request, place};
-use crate::stat::{parent_in, thread_is_over};
+use crate::stat::{self, parent_in, thread_is_over};
 
 /// Processes that belong together, and come and go.
 pub(crate) trait Tree {
@@ -51,7 +51,7 @@ impl Cgroup {
             .directories()
             .find(|directory| has_processes(directory));
         if let Some(path) = taken.map(|directory| directory.path().to_owned()) {
-            let _ = made.remove_if_empty();
+            made.remove_if_empty();
             return Err(Error::Invalid(format!(
                 "the control group {} has processes of others, who would be stopped and limited as well",
                 path.display()
@@ -120,14 +120,14 @@ impl Cgroup {
             }
         }
         let _ = self.thaw();
-        let _ = self.remove_if_empty();
+        self.remove_if_empty();
     }
 
-    /// Without waiting for processes.
-    fn remove_if_empty(&self) -> Result<(), Errno> {
-        self.directories()
-            .map(Directory::remove)
-            .fold(Ok(()), Result::and)
+    /// Without waiting for processes: what cannot be removed is swept once it is empty.
+    fn remove_if_empty(&self) {
+        for directory in self.directories() {
+            let _ = directory.remove();
+        }
     }
 
     /// Those that processes join.
@@ -150,10 +150,7 @@ fn move_to(
     tree: &impl Tree,
     mover: &mut Option<Mover>,
 ) -> Result<(), Error> {
-    let hold = tree
-        .hold(pid)
-        .map_err(|errno| Error::system("hold", format!("/proc/{pid}"), errno))?;
-    let Some(hold) = hold else {
+    let Some(hold) = held(tree, pid)? else {
         return Ok(());
     };
     let written = directories
@@ -163,6 +160,11 @@ fn move_to(
         return put_back(directories, pid, tree);
     }
     written
+}
+
+fn held(tree: &impl Tree, pid: i32) -> Result<Option<OwnedFd>, Error> {
+    tree.hold(pid)
+        .map_err(|errno| Error::system("hold", format!("/proc/{pid}"), errno))
 }
 
 fn write(
@@ -214,11 +216,10 @@ fn has_ended(hold: &OwnedFd) -> bool {
 /// The number may have become another process's before it was used: then that one goes to where its parent is, as whoever has
 /// just been made is where its parent is.
 fn put_back(directories: &[&Directory], pid: i32, tree: &impl Tree) -> Result<(), Error> {
-    let held = tree
-        .hold(pid)
-        .map_err(|errno| Error::system("hold", format!("/proc/{pid}"), errno))?;
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok();
-    let (None, Some(parent)) = (held, stat.as_deref().and_then(parent_in)) else {
+    if held(tree, pid)?.is_some() {
+        return Ok(());
+    }
+    let Some(parent) = stat::of(pid).as_deref().and_then(parent_in) else {
         return Ok(());
     };
     for directory in directories {
@@ -258,6 +259,7 @@ pub(super) fn send_home(directory: &Directory, host: &Host, tree: &impl Tree) ->
         return Ok(());
     };
     let home = Directory::open(home)?;
+    let mut mover = None;
     // Those that were forked meanwhile come in the next round.
     for _ in 0..100 {
         let (here, tree_now) = (directory.threads()?, tree.processes());
@@ -265,7 +267,7 @@ pub(super) fn send_home(directory: &Directory, host: &Host, tree: &impl Tree) ->
         let mut moved = false;
         for pid in tree_now.into_iter().filter(is_here) {
             moved = true;
-            move_to(&[&home], pid, tree, &mut None)?;
+            move_to(&[&home], pid, tree, &mut mover)?;
         }
         if !moved {
             break;
@@ -336,7 +338,7 @@ mod tests {
                 libc::_exit(1)
             },
         };
-        let stat = || std::fs::read(format!("/proc/{child}/stat")).unwrap();
+        let stat = || stat::of(child.as_raw()).unwrap();
         while !thread_is_over(&stat()) {
             std::thread::yield_now();
         }
