@@ -39,50 +39,48 @@ pub struct Usage {
 
 /// Reads every counter there is.
 pub(super) fn read(cgroup: &Cgroup) -> Usage {
-    if cgroup.v1.is_empty() {
-        cgroup
-            .unified
-            .as_ref()
-            .map(|unified| v2(unified, cgroup.leaf.as_ref()))
-            .unwrap_or_default()
-    } else {
-        v1(cgroup)
+    let counted = match &cgroup.unified {
+        Some(unified) if cgroup.v1.is_empty() => v2(unified),
+        _ => v1(cgroup),
+    };
+    Usage {
+        oom_kills: oom_kills(cgroup),
+        pids_denied: pids_denied(cgroup),
+        ..counted
     }
 }
 
 /// How often the limits on memory and on processes have struck: `oom_kills` and `pids_denied` of [`Usage`], without the rest.
 pub(super) fn struck(cgroup: &Cgroup) -> (u64, u64) {
-    let counted = |directory: Option<&Directory>, file, key| {
-        let text = directory.and_then(|directory| directory.read(file).ok());
-        text.and_then(|text| flat(&text, key)).unwrap_or(0)
-    };
-    if cgroup.v1.is_empty() {
-        let unified = cgroup.unified.as_ref();
-        let denied = |directory| counted(directory, "pids.events", "max");
-        return (
-            counted(unified, "memory.events", "oom_kill"),
-            denied(unified).max(denied(cgroup.leaf.as_ref())),
-        );
-    }
-    let memory = cgroup.v1_of(Controller::Memory);
-    let pids = cgroup.v1_of(Controller::Pids);
     (
-        counted(memory, "memory.oom_control", "oom_kill"),
-        counted(pids, "pids.events", "max"),
+        oom_kills(cgroup).unwrap_or(0),
+        pids_denied(cgroup).unwrap_or(0),
     )
 }
 
-fn v2(directory: &Directory, leaf: Option<&Directory>) -> Usage {
-    let denied = |directory: &Directory| flat(&directory.read("pids.events").ok()?, "max");
+fn oom_kills(cgroup: &Cgroup) -> Option<u64> {
+    let file = if cgroup.v1.is_empty() {
+        "memory.events"
+    } else {
+        "memory.oom_control"
+    };
+    keyed(cgroup.directory_of(Controller::Memory)?, file, "oom_kill")
+}
+
+fn pids_denied(cgroup: &Cgroup) -> Option<u64> {
+    // Before Linux 6.11 a refusal is counted where the process is, since then where the limit is.
+    let counting = [cgroup.directory_of(Controller::Pids), cgroup.leaf.as_ref()];
+    let denied = |directory| keyed(directory, "pids.events", "max");
+    counting.into_iter().flatten().filter_map(denied).max()
+}
+
+fn v2(directory: &Directory) -> Usage {
     let cpu = directory.read("cpu.stat").unwrap_or_default();
     let microseconds = |key| flat(&cpu, key).map(Duration::from_micros);
     let io = directory.read("io.stat").ok();
     Usage {
         memory: number(directory, "memory.current"),
-        memory_inactive: directory
-            .read("memory.stat")
-            .ok()
-            .and_then(|stat| flat(&stat, "inactive_file")),
+        memory_inactive: keyed(directory, "memory.stat", "inactive_file"),
         memory_peak: number(directory, "memory.peak"),
         cpu_time: microseconds("usage_usec"),
         cpu_user: microseconds("user_usec"),
@@ -90,14 +88,9 @@ fn v2(directory: &Directory, leaf: Option<&Directory>) -> Usage {
         cpu_throttled: microseconds("throttled_usec"),
         pids: number(directory, "pids.current"),
         pids_peak: number(directory, "pids.peak"),
-        oom_kills: directory
-            .read("memory.events")
-            .ok()
-            .and_then(|events| flat(&events, "oom_kill")),
-        // Before Linux 6.11 a refusal is counted where the process is, since then where the limit is.
-        pids_denied: denied(directory).max(leaf.and_then(denied)),
         io_read: io.as_deref().map(|stat| nested(stat, "rbytes=")),
         io_written: io.as_deref().map(|stat| nested(stat, "wbytes=")),
+        ..Usage::default()
     }
 }
 
@@ -105,23 +98,12 @@ fn v1(cgroup: &Cgroup) -> Usage {
     let mut usage = Usage::default();
     if let Some(memory) = cgroup.v1_of(Controller::Memory) {
         usage.memory = number(memory, "memory.usage_in_bytes");
-        usage.memory_inactive = memory
-            .read("memory.stat")
-            .ok()
-            .and_then(|stat| flat(&stat, "total_inactive_file"));
+        usage.memory_inactive = keyed(memory, "memory.stat", "total_inactive_file");
         usage.memory_peak = number(memory, "memory.max_usage_in_bytes");
-        usage.oom_kills = memory
-            .read("memory.oom_control")
-            .ok()
-            .and_then(|events| flat(&events, "oom_kill"));
     }
     if let Some(pids) = cgroup.v1_of(Controller::Pids) {
         usage.pids = number(pids, "pids.current");
         usage.pids_peak = number(pids, "pids.peak");
-        usage.pids_denied = pids
-            .read("pids.events")
-            .ok()
-            .and_then(|events| flat(&events, "max"));
     }
     if let Some(cpuacct) = cgroup.v1_of(Controller::Cpuacct) {
         usage.cpu_time = number(cpuacct, "cpuacct.usage").map(Duration::from_nanos);
@@ -136,11 +118,7 @@ fn v1(cgroup: &Cgroup) -> Usage {
         usage.cpu_system = microseconds("system_usec");
     }
     if let Some(cpu) = cgroup.v1_of(Controller::Cpu) {
-        usage.cpu_throttled = cpu
-            .read("cpu.stat")
-            .ok()
-            .and_then(|stat| flat(&stat, "throttled_time"))
-            .map(Duration::from_nanos);
+        usage.cpu_throttled = keyed(cpu, "cpu.stat", "throttled_time").map(Duration::from_nanos);
     }
     if let Some(io) = cgroup.v1_of(Controller::Io)
         && let Ok(stat) = io.read("blkio.throttle.io_service_bytes")
@@ -158,6 +136,10 @@ fn v1(cgroup: &Cgroup) -> Usage {
 
 fn number(directory: &Directory, file: &str) -> Option<u64> {
     directory.read(file).ok()?.trim().parse().ok()
+}
+
+fn keyed(directory: &Directory, file: &str, key: &str) -> Option<u64> {
+    flat(&directory.read(file).ok()?, key)
 }
 
 /// The value of `key` in lines of `key value`.
