@@ -13,7 +13,7 @@ use super::directory::Directory;
 use super::host::{Hierarchy, Host};
 use super::place::name_of;
 use super::unified::CALLER;
-use super::{Error, Record};
+use super::{Error, Record, retry};
 
 /// Removes the cgroups of sandboxes that nobody watches any more: those that have no process and that no [`super::Cgroup`] of
 /// any process holds. Returns how many directories were removed.
@@ -94,9 +94,11 @@ impl Record {
     /// another's.
     pub fn remove_abandoned(&self, id: &str, patience: Duration) {
         let left: Vec<&Path> = self.left(id).collect();
-        let host = match Host::find() {
-            Ok(host) if !left.is_empty() => host,
-            _ => return,
+        if left.is_empty() {
+            return;
+        }
+        let Ok(host) = Host::find() else {
+            return;
         };
         let until = Instant::now() + patience;
         for path in left {
@@ -127,19 +129,9 @@ fn is_below(path: &Path, host: &Host) -> bool {
     })
 }
 
-/// [`remove`] for a cgroup whose last processes may be dying just now, which nothing tells of in v1. What is gone is removed.
+/// [`remove`] for a cgroup whose last processes may be dying just now. What is gone is removed.
 pub(super) fn remove_soon(path: &Path, until: Instant) -> bool {
-    let mut pause = Duration::from_micros(50);
-    loop {
-        if remove(path) || !path.exists() {
-            return true;
-        }
-        if Instant::now() + pause > until {
-            return false;
-        }
-        std::thread::sleep(pause);
-        pause *= 2;
-    }
+    retry(until, || remove(path) || !path.exists())
 }
 
 /// rmdir refuses a cgroup that has processes, and the lock one that somebody holds.

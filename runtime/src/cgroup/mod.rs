@@ -31,6 +31,7 @@ mod tests;
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -426,16 +427,28 @@ fn remove_directory(directory: &Directory, unified: bool) -> Result<(), Error> {
             wait_for_event(directory, "populated 0", 2000)
                 .map_err(|_| Error::system("remove", directory.path(), Errno::EBUSY))?;
         }
-        result = directory.remove();
-    }
-    // v1 tells nobody when the last process is gone: it is a matter of the time an exit takes.
-    let mut pause = std::time::Duration::from_micros(50);
-    while result == Err(Errno::EBUSY) && pause.as_millis() < 1000 {
-        std::thread::sleep(pause);
-        pause *= 2;
-        result = directory.remove();
+        retry(Instant::now() + place::DYING, || {
+            result = directory.remove();
+            result != Err(Errno::EBUSY)
+        });
     }
     result.map_err(|errno| Error::system("remove", directory.path(), errno))
+}
+
+/// Tries until it succeeds, or the time is up: v1 tells nobody when the last process is gone, which is a matter of the time an
+/// exit takes.
+fn retry(until: Instant, mut attempt: impl FnMut() -> bool) -> bool {
+    let mut pause = Duration::from_micros(50);
+    loop {
+        if attempt() {
+            return true;
+        }
+        if Instant::now() + pause > until {
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
+    }
 }
 
 /// Waits until `cgroup.events` has this line; the kernel reports changes of the file to poll(2).
