@@ -111,25 +111,6 @@ impl Directory {
             .collect())
     }
 
-    /// Moves its processes to another cgroup, those that are forked meanwhile too. Whether it is empty then.
-    pub fn empty_into(&self, other: &Self) -> Result<bool, Error> {
-        // Those that were forked meanwhile come in the next round.
-        for _ in 0..100 {
-            let processes = self.read("cgroup.procs")?;
-            if processes.is_empty() {
-                return Ok(true);
-            }
-            for pid in processes.lines() {
-                match other.write("cgroup.procs", pid) {
-                    // It ended meanwhile.
-                    Err(error) if error.errno() == Some(Errno::ESRCH) => {}
-                    other => other?,
-                }
-            }
-        }
-        Ok(false)
-    }
-
     /// Opens a control file for reading, to be polled.
     pub fn open_file(&self, file: &str) -> Result<OwnedFd, Error> {
         openat(

@@ -14,7 +14,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::directory::Directory;
 use super::host::Host;
-use super::systemd::Mover;
+use super::systemd::Manager;
 use super::{Cgroup, Error, Limits, Request, place};
 use crate::stat::{self, parent_in, thread_is_over};
 
@@ -81,7 +81,7 @@ impl Cgroup {
     pub(super) fn take_in(&self, tree: &impl Tree) -> Result<(), Error> {
         let directories: Vec<&Directory> = self.entered().collect();
         let until = Instant::now() + PATIENCE;
-        let mut mover = None;
+        let mut manager = None;
         // Each round moves what those of the round before had forked until they were moved.
         let mut rounds = 0;
         while rounds < ROUNDS || Instant::now() < until {
@@ -100,7 +100,7 @@ impl Cgroup {
                     .collect();
                 if !absent.is_empty() {
                     left = true;
-                    move_to(&absent, pid, tree, &mut mover)?;
+                    move_to(&absent, pid, tree, &mut manager)?;
                 }
             }
             if !left {
@@ -148,14 +148,14 @@ fn move_to(
     directories: &[&Directory],
     pid: i32,
     tree: &impl Tree,
-    mover: &mut Option<Mover>,
+    manager: &mut Option<Manager>,
 ) -> Result<(), Error> {
     let Some(hold) = held(tree, pid)? else {
         return Ok(());
     };
     let written = directories
         .iter()
-        .try_for_each(|directory| write(directory, pid, &hold, mover));
+        .try_for_each(|directory| write(directory, pid, &hold, manager));
     if has_ended(&hold) {
         return put_back(directories, pid, tree);
     }
@@ -171,7 +171,7 @@ fn write(
     directory: &Directory,
     pid: i32,
     hold: &OwnedFd,
-    mover: &mut Option<Mover>,
+    manager: &mut Option<Manager>,
 ) -> Result<(), Error> {
     let error = match directory.write("cgroup.procs", &pid.to_string()) {
         // It has ended meanwhile.
@@ -183,13 +183,13 @@ fn write(
     if !matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) {
         return Err(error);
     }
-    if mover.is_none() {
-        *mover = Mover::connect().ok();
+    if manager.is_none() {
+        *manager = Manager::connect().ok();
     }
-    match mover {
+    match manager {
         // The manager moves what an ordinary user could not put back: the number is looked at once more.
         Some(_) if has_ended(hold) => Ok(()),
-        Some(mover) => mover.attach(directory.path(), pid),
+        Some(manager) => manager.attach(directory.path(), pid),
         None => Err(error),
     }
 }
@@ -259,7 +259,7 @@ pub(super) fn send_home(directory: &Directory, host: &Host, tree: &impl Tree) ->
         return Ok(());
     };
     let home = Directory::open(home)?;
-    let mut mover = None;
+    let mut manager = None;
     // Those that were forked meanwhile come in the next round.
     for _ in 0..100 {
         let (here, tree_now) = (directory.threads()?, tree.processes());
@@ -267,7 +267,7 @@ pub(super) fn send_home(directory: &Directory, host: &Host, tree: &impl Tree) ->
         let mut moved = false;
         for pid in tree_now.into_iter().filter(is_here) {
             moved = true;
-            move_to(&[&home], pid, tree, &mut mover)?;
+            move_to(&[&home], pid, tree, &mut manager)?;
         }
         if !moved {
             break;

@@ -78,7 +78,7 @@ pub(super) fn make(
             }
         }
         if request.systemd == Systemd::Auto
-            && let Some(cgroup) = attempt(Kind::Systemd, v2.by_systemd(id))?
+            && let Some(cgroup) = attempt(Kind::Systemd, v2.by_systemd())?
         {
             return Ok(cgroup);
         }

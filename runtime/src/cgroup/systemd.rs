@@ -18,23 +18,9 @@ pub(super) struct Scope {
     pub slice: Option<String>,
 }
 
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const DBUS: &str = "org.freedesktop.DBus";
-
-/// Starts the scope with the calling process in it and returns when the manager has done so.
-pub(super) fn start(scope: &Scope) -> Result<(), Error> {
-    let (own, public) = sockets(geteuid());
-    let (mut bus, direct) = connect(&own, &public)?;
-    run(&mut bus, direct, scope).map_err(|error| {
-        Error::Systemd(match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                "it did not answer in 30 seconds".into()
-            }
-            _ => error.to_string(),
-        })
-    })
-}
 
 /// The manager's own socket, and that of the message bus in front of it.
 fn sockets(uid: Uid) -> (PathBuf, PathBuf) {
@@ -72,21 +58,27 @@ fn session_bus() -> Option<PathBuf> {
     Some(path.split([',', ';']).next()?.into())
 }
 
-/// A connection by which processes are moved to where only the service manager may move them.
-pub(super) struct Mover {
+/// A connection to the service manager.
+pub(super) struct Manager {
     bus: Bus,
+    /// To itself, not through the message bus.
     direct: bool,
 }
 
-impl Mover {
+impl Manager {
     pub fn connect() -> Result<Self, Error> {
         let (own, public) = sockets(geteuid());
         let (mut bus, direct) = connect(&own, &public)?;
         if !direct {
             bus.call(&to_bus("Hello", "", Vec::new()))
-                .map_err(|error| Error::Systemd(error.to_string()))?;
+                .map_err(|error| unanswered(&error))?;
         }
         Ok(Self { bus, direct })
+    }
+
+    /// Starts the scope with the calling process in it and returns when the manager has done so.
+    pub fn start(&mut self, scope: &Scope) -> Result<(), Error> {
+        self.run(scope).map_err(|error| unanswered(&error))
     }
 
     /// Moves a process of the caller's user into a cgroup of a unit that was delegated to the caller.
@@ -103,19 +95,69 @@ impl Mover {
         body.string(unit);
         body.string(&inside);
         body.array(4, |pids| pids.number(pid.unsigned_abs()));
-        let call = Call {
-            destination: if self.direct { "" } else { SYSTEMD },
-            path: "/org/freedesktop/systemd1",
-            interface: MANAGER,
-            member: "AttachProcessesToUnit",
-            signature: "ssau",
-            body: body.0,
-        };
+        let call = self.message("AttachProcessesToUnit", "ssau", body.0);
         self.bus
             .call(&call)
             .map(drop)
             .map_err(|error| failed(&error))
     }
+
+    fn run(&mut self, scope: &Scope) -> io::Result<()> {
+        if !self.direct {
+            let mut rule = Writer::default();
+            rule.string(&format!(
+                "type='signal',interface='{INTERFACE}',member='JobRemoved'"
+            ));
+            self.bus.call(&to_bus("AddMatch", "s", rule.0))?;
+        }
+        let body = scope.marshal(getpid().as_raw().unsigned_abs());
+        let call = self.message("StartTransientUnit", "ssa(sv)a(sa(sv))", body);
+        let serial = self.bus.send(&call)?;
+        let (mut accepted, mut result) = (false, None);
+        loop {
+            let message = self.bus.receive()?;
+            match message.kind {
+                ERROR if message.reply_to == serial => {
+                    return Err(io::Error::other(message.error_text()));
+                }
+                REPLY if message.reply_to == serial => accepted = true,
+                SIGNAL if message.member == "JobRemoved" => {
+                    result = removed_job(&message, &scope.unit).or(result);
+                }
+                _ => {}
+            }
+            match result.as_deref() {
+                Some("done") if accepted => return Ok(()),
+                Some(other) if accepted => {
+                    return Err(io::Error::other(format!(
+                        "the job for {} ended with {other:?}",
+                        scope.unit
+                    )));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn message<'a>(&self, member: &'a str, signature: &'a str, body: Vec<u8>) -> Call<'a> {
+        Call {
+            destination: if self.direct { "" } else { SYSTEMD },
+            path: "/org/freedesktop/systemd1",
+            interface: INTERFACE,
+            member,
+            signature,
+            body,
+        }
+    }
+}
+
+fn unanswered(error: &io::Error) -> Error {
+    Error::Systemd(match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            "it did not answer in 30 seconds".into()
+        }
+        _ => error.to_string(),
+    })
 }
 
 /// The innermost scope in a path, and what follows it, with a slash before it.
@@ -135,49 +177,6 @@ fn to_bus<'a>(member: &'a str, signature: &'a str, body: Vec<u8>) -> Call<'a> {
         member,
         signature,
         body,
-    }
-}
-
-fn run(bus: &mut Bus, direct: bool, scope: &Scope) -> io::Result<()> {
-    if !direct {
-        bus.call(&to_bus("Hello", "", Vec::new()))?;
-        let mut rule = Writer::default();
-        rule.string(&format!(
-            "type='signal',interface='{MANAGER}',member='JobRemoved'"
-        ));
-        bus.call(&to_bus("AddMatch", "s", rule.0))?;
-    }
-    let serial = bus.send(&Call {
-        destination: if direct { "" } else { SYSTEMD },
-        path: "/org/freedesktop/systemd1",
-        interface: MANAGER,
-        member: "StartTransientUnit",
-        signature: "ssa(sv)a(sa(sv))",
-        body: scope.marshal(getpid().as_raw().unsigned_abs()),
-    })?;
-    let (mut accepted, mut result) = (false, None);
-    loop {
-        let message = bus.receive()?;
-        match message.kind {
-            ERROR if message.reply_to == serial => {
-                return Err(io::Error::other(message.error_text()));
-            }
-            REPLY if message.reply_to == serial => accepted = true,
-            SIGNAL if message.member == "JobRemoved" => {
-                result = removed_job(&message, &scope.unit).or(result);
-            }
-            _ => {}
-        }
-        match result.as_deref() {
-            Some("done") if accepted => return Ok(()),
-            Some(other) if accepted => {
-                return Err(io::Error::other(format!(
-                    "the job for {} ended with {other:?}",
-                    scope.unit
-                )));
-            }
-            _ => {}
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::directory::Directory;
 use super::host::{Hierarchy, Host};
 use super::limits::Limits;
 use super::place::{Place, Wanted, explain};
-use super::systemd::{self, Scope};
+use super::systemd::{Manager, Scope, is_delegated};
 use super::{Cgroup, Error, Kind};
 
 /// Where processes of a delegated cgroup go, so that the cgroup itself may have limited children.
@@ -53,7 +53,7 @@ impl V2<'_> {
             _ => own,
         };
         // Where room was made before, the scope is one that palisade was given.
-        if !own.ends_with(CALLER) && is_managed(base) && !systemd::is_delegated(base) {
+        if !own.ends_with(CALLER) && is_managed(base) && !is_delegated(base) {
             return Err(Error::Blocked(format!(
                 "{} belongs to systemd; start palisade in a unit with Delegate=yes, such as: systemd-run --user --scope -p Delegate=yes",
                 base.display()
@@ -67,18 +67,18 @@ impl V2<'_> {
     }
 
     /// In a scope of the service manager.
-    pub fn by_systemd(&self, id: &str) -> Result<Cgroup, Error> {
+    pub fn by_systemd(&self) -> Result<Cgroup, Error> {
         let scope = match &self.place.path {
             Some(Wanted::Scope { slice, unit }) => Scope {
                 unit: unit.clone(),
                 slice: Some(slice.clone()).filter(|slice| !slice.is_empty()),
             },
             _ => Scope {
-                unit: format!("palisade-{id}.scope"),
+                unit: format!("{}.scope", self.place.name),
                 slice: None,
             },
         };
-        systemd::start(&scope)?;
+        Manager::connect()?.start(&scope)?;
         // The manager has moved the caller there.
         let own = Host::find()?.unified.and_then(|hierarchy| hierarchy.own);
         let own = own.ok_or_else(|| {
@@ -188,8 +188,19 @@ fn make_room(parent: &Path) -> Result<(), Error> {
     let leaf = parent.join(CALLER);
     Directory::make(&leaf, true)?;
     let (parent, leaf) = (Directory::open(parent)?, Directory::open(&leaf)?);
-    if parent.empty_into(&leaf)? {
-        return Ok(());
+    // Those that were forked meanwhile come in the next round.
+    for _ in 0..100 {
+        let processes = parent.read("cgroup.procs")?;
+        if processes.is_empty() {
+            return Ok(());
+        }
+        for pid in processes.lines() {
+            match leaf.write("cgroup.procs", pid) {
+                // It ended meanwhile.
+                Err(error) if error.errno() == Some(Errno::ESRCH) => {}
+                other => other?,
+            }
+        }
     }
     Err(Error::Blocked(format!(
         "new processes appear in {} faster than they can be moved; start palisade in a cgroup of its own",
