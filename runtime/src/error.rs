@@ -34,6 +34,14 @@ pub enum Error {
         /// What the kernel said.
         errno: Errno,
     },
+    /// A system call about namespaces failed.
+    #[error("{action}: {}", errno.desc())]
+    Namespaces {
+        /// What was being done.
+        action: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
     /// An id map could not be set.
     #[error("map {what} into the sandbox: {detail}")]
     IdMap {
@@ -122,7 +130,11 @@ impl Error {
     pub fn may_be_refused(&self) -> bool {
         match self {
             Self::IdMap { .. } | Self::InitLost(_) => true,
-            Self::Launch { errno, .. } | Self::Setup { errno, .. } => {
+            // Without /proc they cannot be read.
+            Self::Namespaces { errno, .. } if *errno == Errno::ENOENT => true,
+            Self::Launch { errno, .. }
+            | Self::Namespaces { errno, .. }
+            | Self::Setup { errno, .. } => {
                 matches!(
                     errno,
                     Errno::EPERM
@@ -132,14 +144,10 @@ impl Error {
                         | Errno::EUSERS
                         | Errno::EOPNOTSUPP
                         | Errno::EINVAL
-                ) || self.is_without_proc()
+                )
             }
             _ => false,
         }
-    }
-
-    fn is_without_proc(&self) -> bool {
-        matches!(self, Self::Launch { errno: Errno::ENOENT, action } if action.ends_with("/proc"))
     }
 
     /// What the user can do now, where that is known.
@@ -159,17 +167,15 @@ impl Error {
             Self::NotExecutable { .. } => {
                 Some("check that it is a file with execute permission, on a mount without noexec".into())
             }
-            Self::Launch { errno: Errno::EPERM | Errno::ENOSPC | Errno::EUSERS, action } if action.contains("namespace") => {
-                Some(
-                    "user namespaces are refused here: see /proc/sys/user/max_user_namespaces, \
-                     /proc/sys/kernel/unprivileged_userns_clone and /proc/sys/kernel/apparmor_restrict_unprivileged_userns"
-                        .into(),
-                )
-            }
-            Self::Launch { errno: Errno::ENOSYS, .. } => Some(
+            Self::Namespaces { errno: Errno::EPERM | Errno::ENOSPC | Errno::EUSERS, .. } => Some(
+                "user namespaces are refused here: see /proc/sys/user/max_user_namespaces, \
+                 /proc/sys/kernel/unprivileged_userns_clone and /proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+                    .into(),
+            ),
+            Self::Launch { errno: Errno::ENOSYS, .. } | Self::Namespaces { errno: Errno::ENOSYS, .. } => Some(
                 "the kernel, or a filter around palisade, has no such system call: Linux 5.13 or newer, outside of what filters".into(),
             ),
-            Self::Launch { errno: Errno::EPERM | Errno::EACCES, .. } => Some(
+            Self::Launch { errno: Errno::EPERM | Errno::EACCES, .. } | Self::Namespaces { errno: Errno::EACCES, .. } => Some(
                 "see who may read it; or something around palisade refuses this, such as an outer container: run palisade outside of it".into(),
             ),
             Self::Setup { step, errno, .. } => step.advice(*errno).map(Into::into),

@@ -335,8 +335,8 @@ pub(crate) fn user_namespace(
     uids: &[LinuxIdMapping],
     gids: &[LinuxIdMapping],
 ) -> Result<OwnedFd, Error> {
-    let failed = |errno| Error::Launch {
-        action: "make a user namespace for an id-mapped mount".into(),
+    let failed = |errno| Error::Namespaces {
+        action: "make a user namespace for an id-mapped mount",
         errno,
     };
     let supervisor = getpid();

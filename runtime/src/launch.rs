@@ -105,7 +105,10 @@ pub fn launch_recorded(
             if let Some(cgroup) = cgroup {
                 let _ = cgroup.remove();
             }
-            return Err(at("make the sandbox's namespaces", errno));
+            return Err(Error::Namespaces {
+                action: "make the sandbox's namespaces",
+                errno,
+            });
         }
     };
     init.made.clear();

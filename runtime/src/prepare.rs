@@ -123,8 +123,8 @@ impl Prepared {
             joins_cgroup: false,
             late_cgroup_namespace: false,
             loopback: namespaces & libc::CLONE_NEWNET as u64 != 0,
-            host_namespaces: Namespace::read(namespaces).map_err(|errno| Error::Launch {
-                action: "read palisade's own namespaces from /proc".into(),
+            host_namespaces: Namespace::read(namespaces).map_err(|errno| Error::Namespaces {
+                action: "read palisade's own namespaces from /proc",
                 errno,
             })?,
             namespaces,
