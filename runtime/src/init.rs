@@ -66,7 +66,7 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         let command = command::start(&start, &mut init.stack)?;
         Ok((command, inside))
     });
-    let (command, inside) = match started {
+    let (command, mut inside) = match started {
         Ok(started) => started,
         Err(failure) => {
             let _ = control::send(init.control.as_fd(), &failure.into(), None);
@@ -78,7 +78,11 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         sys::exit_now(125);
     }
     let record = init.record.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-    let door = Door::new(init.prepared, inside, std::mem::take(&mut init.stack));
+    let signals = inside.signals.take();
+    let door = signals.map(|signals| {
+        let stack = std::mem::take(&mut init.stack);
+        Door::new(init.prepared, inside, signals, stack)
+    });
     // Nothing of the host and no end of a pipe stays open here: a reader of the command's output sees its end.
     let _ = match &door {
         Some(door) => door.close_all_but(init.control.as_fd(), record),

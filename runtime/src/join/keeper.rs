@@ -49,20 +49,19 @@ pub(crate) struct Door<'a> {
 }
 
 impl<'a> Door<'a> {
-    /// None where nobody may join.
-    pub(crate) fn new(prepared: &'a Prepared, mut inside: Inside, stack: Stack) -> Option<Self> {
-        let Some(signals) = inside.signals.take() else {
-            // Freeing it could wait for a lock that nobody here will ever let go.
-            std::mem::forget(stack);
-            return None;
-        };
-        Some(Self {
+    pub(crate) fn new(
+        prepared: &'a Prepared,
+        inside: Inside,
+        signals: SignalFd,
+        stack: Stack,
+    ) -> Self {
+        Self {
             prepared,
             inside,
             signals,
             stack,
             keepers: Vec::new(),
-        })
+        }
     }
 
     /// Closes every other descriptor.
