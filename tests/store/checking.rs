@@ -4,11 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use nix::sys::signal::{Signal, kill};
 use serde_json::json;
 
 use crate::place::image;
-use crate::rig::{describe, end, entries, pid, text};
+use crate::rig::{describe, end, entries, text};
 use crate::shelf::{Shelf, says};
 
 impl Shelf {
@@ -185,7 +184,7 @@ fn killed_at_any_moment_a_load_leaves_a_store_in_order() {
         {
             std::thread::yield_now();
         }
-        let _ = kill(pid(&child), Signal::SIGKILL);
+        let _ = child.kill();
         let _ = end(child);
         let output = shelf.run(&["store", "check"]);
         let said = text(&output.stdout);
