@@ -1,33 +1,24 @@
 //! Kernels, and what lies around palisade, that refuse something it needs.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::place::is_root;
 use crate::refusal::assert_refused;
 use crate::remains::{assert_nothing_remains, watched};
-use crate::rig::{Rig, assert_code, describe, end, text};
+use crate::rig::{Rig, assert_code, below, describe, end, text};
 
-/// The same command below another program.
-fn below(program: &str, arguments: &[&str], rig: &Rig, options: &[&str]) -> Command {
-    let inner = rig.command(options, &["echo", "ran"]);
-    let mut outer = Command::new(program);
-    outer
-        .args(arguments)
-        .arg(inner.get_program())
-        .args(inner.get_args())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    watched(rig, outer)
+/// `palisade run OPTIONS image echo ran` below another program, to its end.
+fn run_below(outer: &[&str], rig: &Rig, options: &[&str]) -> Output {
+    let command = below(outer, &rig.command(options, &["echo", "ran"]));
+    let child = watched(rig, command).spawn();
+    end(child.unwrap_or_else(|_| panic!("{} is installed", outer[0])))
 }
 
 /// Runs with a system call that fails each time.
-fn with_fault(rig: &Rig, fault: &str, options: &[&str]) -> std::process::Output {
+fn with_fault(rig: &Rig, fault: &str, options: &[&str]) -> Output {
     let fault = format!("inject={fault}");
-    let strace = ["-f", "-qq", "-o", "/dev/null", "-e", &fault];
-    end(below("strace", &strace, rig, options)
-        .spawn()
-        .expect("strace is installed"))
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &fault];
+    run_below(&strace, rig, options)
 }
 
 #[test]
@@ -35,11 +26,7 @@ fn no_user_namespaces_is_an_error_that_names_the_switches() {
     let rig = Rig::new();
     // Root of a user namespace may set that namespace's own limit.
     let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
-    let output = end(
-        below("unshare", &["-Ur", "sh", "-c", script, "sh"], &rig, &[])
-            .spawn()
-            .unwrap(),
-    );
+    let output = run_below(&["unshare", "-Ur", "sh", "-c", script, "sh"], &rig, &[]);
     assert_refused(&rig, &output, &["namespaces"]);
     assert!(
         text(&output.stderr).contains("max_user_namespaces"),
@@ -108,9 +95,7 @@ fn a_root_that_cannot_be_changed_to_is_an_error() {
 #[test]
 fn root_of_a_user_namespace_is_an_ordinary_user_to_palisade() {
     let rig = Rig::new();
-    let output = end(below("unshare", &["-Urm"], &rig, &["--user", "1000"])
-        .spawn()
-        .unwrap());
+    let output = run_below(&["unshare", "-Urm"], &rig, &["--user", "1000"]);
     assert_eq!(text(&output.stdout), "ran\n", "{}", describe(&output));
     assert_nothing_remains(&rig, "");
 }

@@ -4,29 +4,18 @@
 #[path = "../process/rig.rs"]
 mod rig;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use rig::{Rig, binary, describe, end, text};
+use rig::{Rig, assert_code, below, binary, describe, end, text};
 use serde_json::Value;
 
 /// `palisade doctor ARGUMENTS` below another program.
 fn doctor(around: &[&str], arguments: &[&str]) -> Output {
-    let mut words = around.iter().copied();
-    let mut command = match words.next() {
-        Some(program) => Command::new(program),
-        None => Command::new(binary()),
-    };
-    command.args(words);
-    if !around.is_empty() {
-        command.arg(binary());
-    }
-    command
-        .arg("doctor")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    end(command.spawn().unwrap())
+    let mut doctor = Command::new(binary());
+    doctor.arg("doctor").args(arguments);
+    // `env` as the program below which nothing is different.
+    let around = if around.is_empty() { &["env"] } else { around };
+    end(below(around, &doctor).spawn().unwrap())
 }
 
 fn report(around: &[&str]) -> Value {
@@ -50,6 +39,15 @@ const MASKED_PROC: [&str; 5] = [
     "sh",
     "-c",
     "mount --bind /dev/null /proc/uptime && exec \"$0\" \"$@\"",
+];
+
+/// No /proc at all.
+const NO_PROC: [&str; 5] = [
+    "unshare",
+    "-Urm",
+    "sh",
+    "-c",
+    "mount -t tmpfs none /proc && exec \"$0\" \"$@\"",
 ];
 
 fn probe<'a>(report: &'a Value, name: &str) -> &'a Value {
@@ -126,38 +124,13 @@ fn a_masked_proc_is_named_and_nothing_else_is() {
 }
 
 #[test]
-fn without_proc_no_tier_is_promised_and_a_run_says_why_it_does_not_start() {
-    let without = [
-        "unshare",
-        "-Urm",
-        "sh",
-        "-c",
-        "mount -t tmpfs none /proc && exec \"$0\" \"$@\"",
-    ];
-    let report = report(&without);
+fn without_proc_no_tier_is_promised() {
+    let report = report(&NO_PROC);
     assert_eq!(report["strongest"], Value::Null);
     assert_eq!(probe(&report, "own-proc")["layer"], "no-proc");
     for tier in ["full", "no-cgroup", "no-namespace"] {
         assert_eq!(report["tiers"][tier]["available"], false, "{tier}");
     }
-    let rig = Rig::new();
-    let run = rig.command(&[], &["true"]);
-    let mut around = Command::new(without[0]);
-    around
-        .args(&without[1..])
-        .arg(run.get_program())
-        .args(run.get_args())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let output = end(around.spawn().unwrap());
-    assert_eq!(rig::code(&output), 125, "{}", describe(&output));
-    let said = text(&output.stderr);
-    assert!(
-        said.contains("blocked by there is no /proc")
-            && said.contains("try: as root: mount -t proc"),
-        "{said}"
-    );
 }
 
 #[test]
@@ -203,18 +176,15 @@ fn a_run_that_is_refused_names_the_same_layer_and_cure() {
     for (around, layer, cure) in [
         (&NO_NAMESPACES, "user.max_user_namespaces is 0", "sysctl -w"),
         (&MASKED_PROC, "/proc/uptime", "unmasked /proc"),
+        (
+            &NO_PROC,
+            "blocked by there is no /proc",
+            "as root: mount -t proc",
+        ),
     ] {
-        let inner = rig.command(&[], &["true"]);
-        let mut command = Command::new(around[0]);
-        command
-            .args(&around[1..])
-            .arg(inner.get_program())
-            .args(inner.get_args())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let output = end(command.spawn().unwrap());
-        assert_eq!(rig::code(&output), 125, "{}", describe(&output));
+        let command = rig.command(&[], &["true"]);
+        let output = end(below(around, &command).spawn().unwrap());
+        assert_code(&output, 125);
         let said = text(&output.stderr);
         let lines: Vec<&str> = said.lines().collect();
         assert!(lines[0].contains(layer), "{said}");

@@ -2,13 +2,12 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::process::{Command, Stdio};
 
 use nix::unistd::geteuid;
 
 use crate::place::{is_root, on};
 use crate::remains::run_without_remains;
-use crate::rig::{Rig, assert_code, describe, end, entries, text};
+use crate::rig::{Rig, assert_code, below, describe, end, entries, text};
 
 fn volume(rig: &Rig, name: &str, rest: &str) -> String {
     format!("{}:{rest}", rig.path(name).display())
@@ -134,18 +133,14 @@ fn no_mount_of_a_sandbox_shows_on_a_host_whose_mounts_are_shared() {
     let outer = volume(&rig, "workspace", "/w");
     let inner = volume(&rig, "other", "/w/inner");
     let run = rig.command(&["-v", &outer, "-v", &inner], &["echo", "ran"]);
-    let mut host = Command::new("unshare");
+    let mut host = vec!["unshare"];
     // An ordinary user makes mounts in a user namespace only.
     if !is_root() {
-        host.args(["--user", "--map-current-user", "--keep-caps"]);
+        host.extend(["--user", "--map-current-user", "--keep-caps"]);
     }
-    host.args(["--mount", "--propagation", "shared", "sh", "-c"])
-        .arg("\"$@\" && cat /proc/self/mountinfo")
-        .arg("sh")
-        .arg(run.get_program())
-        .args(run.get_args())
-        .stdin(Stdio::null());
-    let output = host.output().unwrap();
+    let script = "\"$@\" && cat /proc/self/mountinfo";
+    host.extend(["-m", "--propagation", "shared", "sh", "-c", script, "sh"]);
+    let output = end(below(&host, &run).spawn().unwrap());
     assert_code(&output, 0);
     let said = text(&output.stdout);
     assert!(

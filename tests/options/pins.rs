@@ -1,12 +1,12 @@
 //! `/etc/palisade/policy.d`: what an administrator pins holds against every option.
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::place::is_root;
-use crate::rig::{Rig, assert_code, code, describe, end, text};
+use crate::rig::{Rig, assert_code, below, describe, end, text};
 
 /// `command` on a machine whose administrator has put `pins` into /etc.
 fn pinned(rig: &Rig, pins: &str, command: &Command) -> Output {
@@ -18,15 +18,9 @@ fn pinned(rig: &Rig, pins: &str, command: &Command) -> Output {
         "mount -t overlay overlay -o lowerdir={}:/etc /etc && exec \"$@\"",
         rig.path("pins").display()
     );
-    let mut all = Command::new("unshare");
-    all.arg(if is_root() { "--mount" } else { "-rm" })
-        .args(["sh", "-c", &script, "sh"])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    end(all.spawn().unwrap())
+    let apart = if is_root() { "--mount" } else { "-rm" };
+    let outer = ["unshare", apart, "sh", "-c", &script, "sh"];
+    end(below(&outer, command).spawn().unwrap())
 }
 
 fn run(rig: &Rig, pins: &str, options: &[&str], script: &str) -> Output {
@@ -131,7 +125,7 @@ fn a_pin_that_is_wrong_lets_nothing_run() {
         "[network]\nmode = \"none\"\n",
     ] {
         let output = run(&rig, pins, &[], "true");
-        assert_eq!(code(&output), 125, "{}", describe(&output));
+        assert_code(&output, 125);
         assert!(
             text(&output.stderr).contains("10-site.toml:"),
             "{}",

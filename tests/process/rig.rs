@@ -99,6 +99,24 @@ impl Rig {
     }
 }
 
+/// The same command below another program: the words of `outer` come first.
+pub fn below(outer: &[&str], inner: &Command) -> Command {
+    let (program, arguments) = outer.split_first().unwrap();
+    let set = inner
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .envs(set)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
 /// The palisade under test.
 pub fn binary() -> PathBuf {
     std::env::var_os("PALISADE_BIN")

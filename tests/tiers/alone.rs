@@ -3,12 +3,12 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 
 use crate::rig::{
-    Guard, Rig, assert_code, describe, end, entries, pid, processes_with, started, text,
+    Guard, Rig, assert_code, below, describe, end, entries, pid, processes_with, started, text,
 };
 use crate::without::{alone, host, on_host, without_namespaces};
 
@@ -85,21 +85,10 @@ fn a_swarm_of_orphans_is_ended() {
 
 /// `command` where whoever takes hold of processes one by one is slow.
 fn slowly(command: &Command) -> Command {
-    let mut traced = Command::new("strace");
-    traced
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pidfd_open"])
-        .args(["-e", "inject=pidfd_open:delay_enter=100000"])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            traced.env(name, value);
-        }
-    }
-    traced
+    let strace =
+        "strace -f -qq -o /dev/null -e trace=pidfd_open -e inject=pidfd_open:delay_enter=100000";
+    let strace: Vec<&str> = strace.split(' ').collect();
+    below(&strace, command)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::place::is_root;
-use crate::rig::{Rig, assert_code, describe, end, text};
+use crate::rig::{Rig, assert_code, below, describe, end, text};
 use crate::without::{host, on_host, without_namespaces};
 
 fn on_this_machine(rig: &Rig, options: &[&str], script: &str) -> Output {
@@ -171,19 +171,9 @@ fn the_command_is_told_the_truth_about_landlock() {
     assert_eq!(text(&on_host(&rig, &[], script).stdout), "1\n");
     // A kernel without Landlock, as far as the launch can tell.
     let inner = host(&rig, &["--best-effort"], &[], script);
-    let mut command = std::process::Command::new("strace");
-    command
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "inject=landlock_create_ruleset:error=EOPNOTSUPP",
-        ])
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    let output = command.output().unwrap();
+    let fault = "inject=landlock_create_ruleset:error=EOPNOTSUPP";
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", fault];
+    let output = end(below(&strace, &inner).spawn().unwrap());
     assert_eq!(text(&output.stdout), "0\n", "{}", describe(&output));
 }
 

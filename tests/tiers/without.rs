@@ -2,25 +2,12 @@
 
 use std::process::{Command, Output, Stdio};
 
-use crate::rig::{Rig, binary, end};
+use crate::rig::{Rig, below, binary, end};
 
 /// `command` in a user namespace that allows no further one.
 pub fn without_namespaces(command: &Command) -> Command {
-    let mut outer = Command::new("unshare");
-    outer
-        .args(["-Ur", "sh", "-c"])
-        .arg("echo 0 >/proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"")
-        .arg(command.get_program())
-        .args(command.get_args())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            outer.env(name, value);
-        }
-    }
-    outer
+    let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+    below(&["unshare", "-Ur", "sh", "-c", script], command)
 }
 
 /// `palisade run --require no-namespace OPTIONS` on the rig's own root directory, where namespaces are refused.
