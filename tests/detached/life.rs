@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use palisade_shim::state::Lock;
 
-use crate::rig::{assert_code, describe, end, text, until_none_with};
+use crate::rig::{Guard, assert_code, describe, end, pid, said, text, until_none_with};
 use crate::sandbox::Sandboxes;
 
 /// Waits in a loop that SIGTERM ends, and says so.
@@ -26,14 +25,7 @@ fn a_detached_sandbox_runs_on_until_it_is_stopped_and_its_exit_code_is_kept() {
     let id = boxes.detached(&["--name", "web"], POLITE);
     assert_eq!(boxes.states(), ["web running"]);
     let mut follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
-    let mut said = [0; 3];
-    follower
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut said)
-        .unwrap();
-    assert_eq!(&said, b"up\n");
+    assert_eq!(&said(&mut follower), b"up\n");
     assert_eq!(boxes.says(&["stop", "web"]), "web");
     assert_eq!(boxes.states(), ["web exited"]);
     assert_eq!(boxes.says(&["wait", &id[..12]]), "7");
@@ -192,7 +184,6 @@ fn attach_passes_input_on_and_its_end_too() {
 
 #[test]
 fn without_the_signal_proxy_a_signal_ends_the_attachment_alone() {
-    use nix::sys::signal::{Signal, kill};
     let boxes = Sandboxes::new();
     boxes.detached(
         &["--name", "web"],
@@ -204,14 +195,8 @@ fn without_the_signal_proxy_a_signal_ends_the_attachment_alone() {
     ] {
         let arguments = ["attach", option, "web"];
         let mut attached = boxes.command(&arguments).spawn().unwrap();
-        let mut said = [0; 3];
-        attached
-            .stdout
-            .as_mut()
-            .unwrap()
-            .read_exact(&mut said)
-            .unwrap();
-        kill(crate::rig::pid(&attached), Signal::SIGTERM).unwrap();
+        said::<3>(&mut attached);
+        kill(pid(&attached), Signal::SIGTERM).unwrap();
         assert_code(&end(attached), code);
         assert_eq!(boxes.states(), [format!("web {state}")], "{option}");
     }
@@ -225,13 +210,9 @@ fn a_signal_reaches_the_command_and_nothing_else_happens_to_the_sandbox() {
         "trap 'echo hup' HUP; echo up; while :; do sleep 0.05; done",
     );
     let mut follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
-    let stdout = follower.stdout.as_mut().unwrap();
-    let mut said = [0; 3];
-    stdout.read_exact(&mut said).unwrap();
+    said::<3>(&mut follower);
     assert_eq!(boxes.says(&["kill", "-s", "HUP", "web"]), "web");
-    let mut answered = [0; 4];
-    stdout.read_exact(&mut answered).unwrap();
-    assert_eq!(&answered, b"hup\n");
+    assert_eq!(&said(&mut follower), b"hup\n");
     assert_eq!(boxes.states(), ["web running"]);
     boxes.says(&["kill", "web"]);
     assert_eq!(boxes.says(&["wait", "web"]), "137");
@@ -305,13 +286,9 @@ fn what_is_killed_is_not_started_again_and_other_signals_change_nothing() {
     }
     boxes.detached(&["--name", "web", "--restart", "always"], script);
     let mut follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
-    let stdout = follower.stdout.as_mut().unwrap();
-    let mut said = [0; 3];
-    stdout.read_exact(&mut said).unwrap();
+    said::<3>(&mut follower);
     boxes.says(&["kill", "-s", "HUP", "web"]);
-    let mut again = [0; 7];
-    stdout.read_exact(&mut again).unwrap();
-    assert_eq!(&again, b"hup\nup\n");
+    assert_eq!(&said(&mut follower), b"hup\nup\n");
     boxes.says(&["stop", "web"]);
     end(follower);
 }
@@ -374,13 +351,7 @@ fn restart_keeps_what_is_to_be_removed_at_its_end() {
     let script = "while :; do echo up; sleep 0.02; done";
     let id = boxes.detached(&["--rm", "--name", "web"], script);
     let mut attached = boxes.command(&["attach", "web"]).spawn().unwrap();
-    let mut said = [0; 3];
-    attached
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut said)
-        .unwrap();
+    said::<3>(&mut attached);
     let before = boxes.process(&id, "monitor");
     assert_eq!(boxes.says(&["restart", "-t", "1", "web"]), "web");
     assert_eq!(boxes.states(), ["web running"]);
@@ -397,15 +368,12 @@ fn a_restart_that_is_given_up_keeps_nothing() {
     let script = "trap 'echo asked' TERM; echo up; while :; do sleep 0.02; done";
     boxes.detached(&["--rm", "--name", "web"], script);
     let mut follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
-    let stdout = follower.stdout.as_mut().unwrap();
-    let mut said = [0; 3];
-    stdout.read_exact(&mut said).unwrap();
+    said::<3>(&mut follower);
     let mut restart = boxes
         .command(&["restart", "-t", "600", "web"])
         .spawn()
         .unwrap();
-    let mut asked = [0; 6];
-    stdout.read_exact(&mut asked).unwrap();
+    said::<6>(&mut follower);
     restart.kill().unwrap();
     restart.wait().unwrap();
     boxes.says(&["stop", "-t", "0", "web"]);
@@ -425,16 +393,15 @@ fn whoever_is_attached_gets_the_exit_code_though_it_runs_again_by_then() {
         script,
     );
     let mut attached = boxes.command(&["attach", "web"]).spawn().unwrap();
-    let mut said = [0; 3];
-    let stdout = attached.stdout.as_mut().unwrap();
-    stdout.read_exact(&mut said).unwrap();
-    let pid = Pid::from_raw(attached.id().try_into().unwrap());
-    kill(pid, Signal::SIGSTOP).unwrap();
+    said::<3>(&mut attached);
+    kill(pid(&attached), Signal::SIGSTOP).unwrap();
     fs::write(workspace.join("go"), "").unwrap();
     let mut follower = boxes.command(&["logs", "-f", "web"]).spawn().unwrap();
+    let guard = Guard::over(&follower);
     let lines = BufReader::new(follower.stdout.as_mut().unwrap()).lines();
     assert!(lines.map_while(Result::ok).any(|line| line == "again"));
-    kill(pid, Signal::SIGCONT).unwrap();
+    drop(guard);
+    kill(pid(&attached), Signal::SIGCONT).unwrap();
     assert_code(&end(attached), 3);
     boxes.says(&["stop", "-t", "0", "web"]);
     end(follower);

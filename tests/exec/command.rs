@@ -1,8 +1,5 @@
 //! `palisade exec`.
 
-use std::io::Read;
-use std::process::Stdio;
-
 use nix::sys::signal::{Signal, kill};
 
 use crate::rig::{assert_code, describe, end, feed, pid, processes_with, started, text};
@@ -176,24 +173,8 @@ fn a_command_is_confined_as_the_sandbox_is() {
 #[test]
 fn a_sandbox_that_ends_takes_its_commands_along_and_is_not_joined_any_more() {
     let boxes = boxed(&[]);
-    let mut child = boxes
-        .command(&[
-            "exec",
-            "box",
-            "sh",
-            "-c",
-            "echo ready; while :; do sleep 1000; done",
-        ])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut said = [0; 6];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut said)
-        .unwrap();
+    let script = "echo ready; while :; do sleep 1000; done";
+    let child = started(&mut boxes.command(&["exec", "box", "sh", "-c", script]));
     boxes.says(&["kill", "box"]);
     assert_code(&end(child), 137);
     boxes.says(&["wait", "box"]);

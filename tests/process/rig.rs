@@ -150,17 +150,29 @@ pub fn end(child: Child) -> Output {
 }
 
 /// Starts a command and waits until it has written `ready` on its standard output.
+#[track_caller]
 pub fn started(command: &mut Command) -> Child {
     let mut child = command.spawn().unwrap();
-    let mut said = [0; 6];
-    let guard = Guard::over(&child);
-    if let Err(error) = child.stdout.as_mut().unwrap().read_exact(&mut said) {
-        let output = child.wait_with_output().unwrap();
-        panic!("never ready: {error}; {}", describe(&output));
-    }
-    drop(guard);
-    assert_eq!(&said, b"ready\n");
+    assert_eq!(&said(&mut child), b"ready\n");
     child
+}
+
+/// The next bytes of a command's standard output.
+#[track_caller]
+pub fn said<const N: usize>(child: &mut Child) -> [u8; N] {
+    let _guard = Guard::over(child);
+    let mut said = [0; N];
+    if let Err(error) = child.stdout.as_mut().unwrap().read_exact(&mut said) {
+        let mut stderr = Vec::new();
+        let _ = child.stderr.as_mut().unwrap().read_to_end(&mut stderr);
+        let output = Output {
+            status: child.wait().unwrap(),
+            stdout: said.to_vec(),
+            stderr,
+        };
+        panic!("it says no more: {error}; {}", describe(&output));
+    }
+    said
 }
 
 /// Feeds `input` to a command and waits for its end.

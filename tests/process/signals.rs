@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill, killpg};
 
-use crate::rig::{Rig, assert_code, binary, describe, end, pid, started, text};
+use crate::rig::{Rig, assert_code, binary, describe, end, pid, said, started, text};
 
 #[test]
 fn a_signal_reaches_the_commands_own_handler() {
@@ -54,9 +54,7 @@ fn an_interrupt_of_the_whole_group_reaches_the_command_once() {
     let script = "n=0; trap 'n=$((n+1)); echo ready' INT; trap 'echo $n; exit 0' TERM; echo ready; while :; do sleep 1000 & wait; done";
     let mut child = started(rig.script(&[], script).process_group(0));
     killpg(pid(&child), Signal::SIGINT).unwrap();
-    let mut said = [0; 6];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
-    assert_eq!(&said, b"ready\n");
+    assert_eq!(&said(&mut child), b"ready\n");
     kill(pid(&child), Signal::SIGTERM).unwrap();
     let output = end(child);
     assert_code(&output, 0);

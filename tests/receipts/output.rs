@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::remains::run_without_remains;
-use crate::rig::{Rig, assert_code, describe, end, text};
+use crate::rig::{Rig, assert_code, describe, end, said, text};
 
 fn receipt(rig: &Rig) -> Value {
     serde_json::from_slice(&fs::read(rig.path("receipt.json")).unwrap()).unwrap()
@@ -187,7 +187,7 @@ fn a_reader_that_goes_away_breaks_the_pipe_under_the_command_as_without_a_limit(
         .command(&["--output-limit", "1g"], &["yes"])
         .spawn()
         .unwrap();
-    let mut some = [0; 10];
-    child.stdout.take().unwrap().read_exact(&mut some).unwrap();
+    said::<10>(&mut child);
+    drop(child.stdout.take());
     assert_code(&end(child), 141);
 }

@@ -8,7 +8,8 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 
 use crate::rig::{
-    Guard, Rig, assert_code, below, describe, end, entries, pid, processes_with, started, text,
+    Guard, Rig, assert_code, below, describe, end, entries, pid, processes_with, said, started,
+    text,
 };
 use crate::without::{alone, host, on_host, without_namespaces};
 
@@ -196,16 +197,7 @@ fn when_the_process_between_is_killed_everything_in_the_sandbox_dies() {
     let mut child = started(&mut alone(&rig, &[], &script));
     // A signal goes through palisade and the process between, so that both know of the command when it arrives.
     kill(pid(&child), Signal::SIGUSR1).unwrap();
-    let guard = Guard::over(&child);
-    let mut said = [0; 6];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut said)
-        .unwrap();
-    assert_eq!(&said, b"again\n");
-    drop(guard);
+    assert_eq!(&said(&mut child), b"again\n");
     // The only child of palisade, which `sh` has become by exec.
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
     let between: i32 = children.trim().parse().unwrap();
