@@ -1,9 +1,6 @@
 //! Health checks as a user sees them.
 
-use std::os::fd::AsFd;
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
+use crate::rig::until_readable;
 use crate::sandbox::Sandboxes;
 
 /// Follows the record's changes until `ps` shows `word`.
@@ -21,9 +18,7 @@ pub fn until(boxes: &Sandboxes, id: &str, word: &str) -> String {
             return shown;
         }
         assert!(shown.starts_with("Up"), "{shown}");
-        let mut ready = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-        let came = poll(&mut ready, PollTimeout::from(60_000_u16)).unwrap();
-        assert_eq!(came, 1, "nothing changes any more: {shown}");
+        until_readable(&inotify, &format!("a change of {shown}"));
         inotify.read_events().unwrap();
     }
 }

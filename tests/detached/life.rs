@@ -2,18 +2,18 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
 use palisade_shim::state::Lock;
 
-use crate::rig::{Guard, assert_code, describe, end, pid, said, text, until_none_with};
+use crate::rig::{
+    Guard, assert_code, describe, end, pid, said, text, until_none_with, until_readable,
+};
 use crate::sandbox::Sandboxes;
 
 /// Waits in a loop that SIGTERM ends, and says so.
@@ -131,9 +131,7 @@ fn what_has_just_ended_is_removed_though_its_monitor_is_not_quite_gone() {
     // It wants the lock, and wants it again.
     let mut wanted = 0;
     while wanted < 3 {
-        let mut ready = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-        let came = poll(&mut ready, PollTimeout::from(60_000_u16)).unwrap();
-        assert_eq!(came, 1, "it asks no more");
+        until_readable(&inotify, "another look at the lock");
         wanted += inotify.read_events().unwrap().len();
     }
     drop(lock);

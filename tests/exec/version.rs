@@ -8,6 +8,7 @@ use nix::sys::socket::{
 };
 use palisade_shim::monitor::{Answer, Request};
 
+use crate::rig::until_readable;
 use crate::sandbox::Sandboxes;
 
 /// Asks a sandbox's monitor for something in the words of the next version; none where it answers by closing the connection.
@@ -26,6 +27,7 @@ fn ask(boxes: &Sandboxes, id: &str, request: Request) -> Option<Answer> {
     let version = bytes.len() - 4;
     bytes[version] += 1;
     send(connection.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL).unwrap();
+    until_readable(&connection, "an answer");
     let mut buffer = [0; 4096];
     let count = recv(connection.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap();
     (count > 0).then(|| Answer::from_bytes(&buffer[..count]).expect("an answer"))

@@ -11,10 +11,9 @@ mod stats;
 mod update;
 
 use std::fs;
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rig::until_readable;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sandbox::Sandboxes;
 
@@ -39,6 +38,5 @@ fn kill_monitor(boxes: &Sandboxes, id: &str) {
     let pid = Pid::from_raw(boxes.process(id, "monitor").as_raw()).unwrap();
     let monitor = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     pidfd_send_signal(&monitor, Signal::KILL).unwrap();
-    let mut ended = [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)];
-    assert_eq!(poll(&mut ended, PollTimeout::from(60_000_u16)), Ok(1));
+    until_readable(monitor, "the monitor's end");
 }

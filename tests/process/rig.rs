@@ -218,7 +218,15 @@ pub fn describe(output: &Output) -> String {
     )
 }
 
-/// Command lines of the processes on this machine that carry `mark`, but for the test's own and `except`.
+/// Waits until there is something to read, which for a pidfd is its process's end.
+#[track_caller]
+pub fn until_readable(fd: impl AsFd, what: &str) {
+    let mut ready = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(HANG).unwrap();
+    assert_eq!(poll(&mut ready, timeout), Ok(1), "never: {what}");
+}
+
+/// Command lines of the processes on this machine that carry `mark`.
 pub fn processes_with(mark: &str) -> Vec<String> {
     let found = numbered_with(mark).into_iter();
     found.map(|(_, line)| line).collect()
@@ -236,9 +244,7 @@ pub fn until_none_with(mark: &str) {
         let flags = rustix::process::PidfdFlags::empty();
         // One that cannot be opened has ended meanwhile.
         if let Ok(process) = rustix::process::pidfd_open(pid, flags) {
-            let mut ready = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-            let timeout = PollTimeout::try_from(HANG).unwrap();
-            assert_eq!(poll(&mut ready, timeout), Ok(1), "it never ends: {line}");
+            until_readable(process, &format!("the end of {line}"));
         }
     }
 }
