@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,9 @@ use crate::console;
 use crate::copies::Copies;
 use crate::denials::Denials;
 use crate::meter::{Gauge, Meter, Stream};
-use crate::monitor::{Desk, Order};
+use crate::monitor::Desk;
 use crate::outcome::{Circumstances, Limit};
 use crate::signals::{Signals, terminates};
-use crate::state::Change;
 use crate::stdio::{Caller, Streams};
 use crate::watch::Watch;
 
@@ -109,15 +108,15 @@ pub(super) fn attend(
 }
 
 /// The state of one supervised run.
-struct Supervisor<'a> {
-    plan: &'a Plan,
+pub(super) struct Supervisor<'a> {
+    pub(super) plan: &'a Plan,
     copies: Copies<'a>,
-    desk: Option<&'a mut Desk>,
-    sandbox: Sandbox,
+    pub(super) desk: Option<&'a mut Desk>,
+    pub(super) sandbox: Sandbox,
     signals: Signals,
     gauge: Option<Gauge>,
     /// Where memory is limited and no control group holds that.
-    memory: Option<Watch>,
+    pub(super) memory: Option<Watch>,
     meters: [Option<Rc<Meter>>; 2],
     /// Whether the sandbox may still have something to say.
     control: bool,
@@ -343,7 +342,7 @@ impl Supervisor<'_> {
     }
 
     /// To the command, or kept for it. A second request to end is not kept waiting for a set-up that may hang.
-    fn deliver(&mut self, signal: i32) -> Result<(), Error> {
+    pub(super) fn deliver(&mut self, signal: i32) -> Result<(), Error> {
         if signal == libc::SIGKILL || signal == self.plan.stop_signal || terminates(signal) {
             self.wake();
         }
@@ -383,107 +382,6 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// What is asked of a sandbox with a record.
-    fn serve(&mut self) -> Result<(), Error> {
-        let Some(desk) = &mut self.desk else {
-            return Ok(());
-        };
-        for order in desk.turn() {
-            match order {
-                Order::Signal(signal) => self.deliver(signal)?,
-                Order::Admit(connection) => self.sandbox.admit(connection.as_fd())?,
-                Order::Freeze(frozen, asker) => {
-                    let result = if frozen { self.enclose() } else { Ok(false) }
-                        .and_then(|_| Ok(self.sandbox.freeze(frozen)?));
-                    if let Some(desk) = &mut self.desk {
-                        desk.froze(frozen, result, Some(&asker));
-                    }
-                }
-                Order::Change(change, asker) => self.change(*change, &asker),
-                Order::Stop(signal, patience) => {
-                    self.wake();
-                    self.deliver(signal)?;
-                    self.hasten(Instant::now().checked_add(patience));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives the sandbox other limits: its record first, which can be taken back.
-    fn change(&mut self, change: Change, asker: &OwnedFd) {
-        let Some(desk) = &mut self.desk else { return };
-        let noted = desk.note_change(&change);
-        let result = noted.and_then(|changed| match self.limit(&change) {
-            Ok(()) => Ok(changed),
-            Err(error) => {
-                if let Some(desk) = &self.desk {
-                    desk.take_back(&changed);
-                }
-                Err(error)
-            }
-        });
-        let Some(desk) = &mut self.desk else { return };
-        let resources = change.resources.as_ref();
-        let memory = resources.is_some_and(|resources| resources.memory().is_some());
-        if result.is_ok() && memory {
-            // The kernel holds the limit now.
-            self.memory = None;
-        }
-        let cgroup = self.sandbox.cgroup();
-        desk.changed(change, result, cgroup, asker);
-        if !desk.is_paused() && cgroup.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
-            // It was stopped to be moved, and does not go on: that is what the state says, so that it can be unpaused.
-            desk.froze(true, Ok(()), None);
-        }
-    }
-
-    /// Does what a change says of limits.
-    fn limit(&mut self, change: &Change) -> Result<(), Error> {
-        let Some(resources) = &change.resources else {
-            return Ok(());
-        };
-        let stopped = self.enclose()?;
-        let limited = self.sandbox.limit(self.plan, resources);
-        if stopped {
-            // Whether it goes on says nothing about the limits: who asks for the state is told what the kernel says.
-            let _ = self.sandbox.freeze(false);
-        }
-        Ok(limited?)
-    }
-
-    /// Puts the sandbox into a cgroup where it is in none, and leaves it frozen: true then. It is written down before anything
-    /// is in it, so that it can be found whatever happens to this process.
-    fn enclose(&mut self) -> Result<bool, Error> {
-        if self.sandbox.cgroup().is_some() {
-            return Ok(false);
-        }
-        self.sandbox.make_cgroup(self.plan)?;
-        if let Some(desk) = &mut self.desk
-            && let Err(error) = desk.note_cgroup(self.sandbox.cgroup())
-        {
-            self.sandbox.drop_cgroup();
-            return Err(error);
-        }
-        let entered = self.sandbox.enter_cgroup();
-        if entered.is_err()
-            && let Some(desk) = &mut self.desk
-        {
-            // What could be written a moment ago can be written again.
-            let _ = desk.note_cgroup(None);
-        }
-        entered?;
-        Ok(true)
-    }
-
-    /// Lets a paused sandbox go on that is to end: what is stopped cannot. Killing does without, where this fails.
-    fn wake(&mut self) {
-        if let Some(desk) = self.desk.as_mut().filter(|desk| desk.is_paused()) {
-            let result = self.sandbox.freeze(false).map_err(Error::from);
-            desk.froze(false, result, None);
-        }
-    }
-
     fn enforce(&mut self) -> Result<(), Error> {
         match self.next.take() {
             Some(Act::Stop(_)) => self.stop(Limit::Time),
@@ -505,7 +403,7 @@ impl Supervisor<'_> {
     }
 
     /// Ends everything at `kill`, if no limit does before: whoever stops a sandbox gives it no time that its limits do not.
-    fn hasten(&mut self, kill: Option<Instant>) {
+    pub(super) fn hasten(&mut self, kill: Option<Instant>) {
         let Some(kill) = kill else { return };
         let limit = match self.next {
             Some(Act::Stop(at)) => at.checked_add(self.plan.stop_timeout),
