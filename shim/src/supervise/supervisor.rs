@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use palisade_runtime::{Exit, Plan, Protections, Sandbox, Tier, Usage};
 
 use super::Options;
+use super::limits::Act;
 use crate::Error;
 use crate::console;
 use crate::copies::Copies;
@@ -114,7 +115,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) desk: Option<&'a mut Desk>,
     pub(super) sandbox: Sandbox,
     signals: Signals,
-    gauge: Option<Gauge>,
+    pub(super) gauge: Option<Gauge>,
     /// Where memory is limited and no control group holds that.
     pub(super) memory: Option<Watch>,
     meters: [Option<Rc<Meter>>; 2],
@@ -125,31 +126,14 @@ pub(super) struct Supervisor<'a> {
     waiting: Vec<i32>,
     /// Signals that were passed on to it.
     delivered: Vec<i32>,
-    next: Option<Act>,
+    pub(super) next: Option<Act>,
     /// Whether a quiet second has passed, and with it the memory that a start needs and waiting does not.
     settled: Cell<bool>,
     /// The limit that made an end of it.
-    stopped_by: Option<Limit>,
-    exit: Option<Exit>,
+    pub(super) stopped_by: Option<Limit>,
+    pub(super) exit: Option<Exit>,
     /// What was refused; none where that was not watched.
     denials: Option<Denials>,
-}
-
-/// The next thing a limit does, and when.
-#[derive(Clone, Copy)]
-enum Act {
-    /// Send the stop signal, as the time is over.
-    Stop(Instant),
-    /// End everything.
-    Kill(Instant),
-}
-
-impl Act {
-    fn at(self) -> Instant {
-        match self {
-            Self::Stop(at) | Self::Kill(at) => at,
-        }
-    }
 }
 
 /// What one turn of the loop is about.
@@ -380,59 +364,6 @@ impl Supervisor<'_> {
             self.sandbox.ignore_denials();
         }
         Ok(())
-    }
-
-    fn enforce(&mut self) -> Result<(), Error> {
-        match self.next.take() {
-            Some(Act::Stop(_)) => self.stop(Limit::Time),
-            Some(Act::Kill(_)) => {
-                self.wake();
-                Ok(self.sandbox.kill()?)
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Makes an end of the command: first by the stop signal, then for good.
-    fn stop(&mut self, limit: Limit) -> Result<(), Error> {
-        self.wake();
-        self.stopped_by.get_or_insert(limit);
-        self.sandbox.signal(self.plan.stop_signal)?;
-        self.hasten(Instant::now().checked_add(self.plan.stop_timeout));
-        Ok(())
-    }
-
-    /// Ends everything at `kill`, if no limit does before: whoever stops a sandbox gives it no time that its limits do not.
-    pub(super) fn hasten(&mut self, kill: Option<Instant>) {
-        let Some(kill) = kill else { return };
-        let limit = match self.next {
-            Some(Act::Stop(at)) => at.checked_add(self.plan.stop_timeout),
-            Some(Act::Kill(at)) => Some(at),
-            None => None,
-        };
-        if limit.is_none_or(|limit| kill < limit) {
-            self.next = Some(Act::Kill(kill));
-        }
-    }
-
-    fn check_output(&mut self) -> Result<(), Error> {
-        if self.stopped_by.is_none() && self.exit.is_none() && self.wrote_too_much() {
-            self.stop(Limit::Output)?;
-        }
-        Ok(())
-    }
-
-    /// Ends everything that takes more memory together than it may, where no control group does that.
-    fn look(&mut self) -> Result<(), Error> {
-        let used = self.sandbox.memory();
-        if self.memory.as_mut().is_some_and(|watch| watch.look(used)) {
-            self.sandbox.kill()?;
-        }
-        Ok(())
-    }
-
-    fn wrote_too_much(&self) -> bool {
-        self.gauge.as_ref().is_some_and(Gauge::exceeded)
     }
 
     fn copy(&mut self) -> Result<(), Error> {
