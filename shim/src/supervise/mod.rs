@@ -1,5 +1,6 @@
 //! The foreground supervisor: from a Plan to the end of the last process of its sandbox.
 
+mod ended;
 mod limits;
 mod orders;
 mod supervisor;

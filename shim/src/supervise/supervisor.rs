@@ -9,49 +9,21 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use palisade_runtime::{Exit, Plan, Protections, Sandbox, Tier, Usage};
+use palisade_runtime::{Exit, Plan, Protections, Sandbox, Tier};
 
 use super::Options;
+use super::ended::Ended;
 use super::limits::Act;
 use crate::Error;
 use crate::console;
 use crate::copies::Copies;
 use crate::denials::Denials;
-use crate::meter::{Gauge, Meter, Stream};
+use crate::meter::{Gauge, Meter};
 use crate::monitor::Desk;
-use crate::outcome::{Circumstances, Limit};
+use crate::outcome::Limit;
 use crate::signals::{Signals, terminates};
 use crate::stdio::{Caller, Streams};
 use crate::watch::Watch;
-
-/// What a sandbox leaves behind.
-pub(super) struct Ended {
-    pub exit: Exit,
-    pub denials: Option<Denials>,
-    pub stopped_by: Option<Limit>,
-    pub interrupted: bool,
-    pub full: Vec<String>,
-    pub streams: [Option<Stream>; 2],
-    pub tier: Tier,
-    pub protections: Protections,
-    pub usage: Usage,
-    pub missing: Vec<String>,
-    /// What went wrong after the end.
-    pub problem: Option<palisade_runtime::Error>,
-}
-
-impl Ended {
-    /// What bears on the reason of its end.
-    pub fn circumstances(&self) -> Circumstances {
-        Circumstances {
-            stopped_by: self.stopped_by,
-            interrupted: self.interrupted,
-            oom_kills: self.usage.oom_kills,
-            pids_denied: self.usage.pids_denied,
-            full: !self.full.is_empty(),
-        }
-    }
-}
 
 /// Launches the Plan and stays until the sandbox is gone.
 pub(super) fn attend(
@@ -111,21 +83,21 @@ pub(super) fn attend(
 /// The state of one supervised run.
 pub(super) struct Supervisor<'a> {
     pub(super) plan: &'a Plan,
-    copies: Copies<'a>,
+    pub(super) copies: Copies<'a>,
     pub(super) desk: Option<&'a mut Desk>,
     pub(super) sandbox: Sandbox,
     signals: Signals,
     pub(super) gauge: Option<Gauge>,
     /// Where memory is limited and no control group holds that.
     pub(super) memory: Option<Watch>,
-    meters: [Option<Rc<Meter>>; 2],
+    pub(super) meters: [Option<Rc<Meter>>; 2],
     /// Whether the sandbox may still have something to say.
     control: bool,
-    started: Option<Protections>,
+    pub(super) started: Option<Protections>,
     /// Signals that came before there was a command to have them.
     waiting: Vec<i32>,
     /// Signals that were passed on to it.
-    delivered: Vec<i32>,
+    pub(super) delivered: Vec<i32>,
     pub(super) next: Option<Act>,
     /// Whether a quiet second has passed, and with it the memory that a start needs and waiting does not.
     settled: Cell<bool>,
@@ -133,7 +105,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) stopped_by: Option<Limit>,
     pub(super) exit: Option<Exit>,
     /// What was refused; none where that was not watched.
-    denials: Option<Denials>,
+    pub(super) denials: Option<Denials>,
 }
 
 /// What one turn of the loop is about.
@@ -379,50 +351,6 @@ impl Supervisor<'_> {
             desk.drain();
         }
         self.copies.drain(&self.signals)
-    }
-
-    fn end(self) -> Result<Ended, Error> {
-        // The last of it may have been too much.
-        let late = self.wrote_too_much().then_some(Limit::Output);
-        let stopped_by = self.stopped_by.or(late);
-        // PID 1 always says how the command ended, unless it was itself killed: before that, and the command with it, or after
-        // it wrote down how that was.
-        let recorded = || self.desk.as_ref()?.known.entry.recorded_exit();
-        let exit = self.exit.or_else(recorded);
-        let exit = exit.unwrap_or(Exit::Signal(libc::SIGKILL));
-        let interrupted = self
-            .delivered
-            .iter()
-            .any(|&signal| exit.status() == Exit::Signal(signal).status());
-        let streams = self.meters.map(|meter| meter.map(|meter| meter.read()));
-        // The caller's terminal is given back before anything is waited for.
-        drop(self.copies);
-        let missing = self.sandbox.missing().to_vec();
-        let full = self.sandbox.full().to_vec();
-        let tier = self.sandbox.tier();
-        let finished = self.sandbox.finish();
-        let Some(protections) = self.started else {
-            finished?;
-            return Err(Error::NeverStarted);
-        };
-        let (mut usage, problem) = match finished {
-            Ok(usage) => (usage, None),
-            Err(error) => (Usage::default(), Some(error)),
-        };
-        usage.oom_kills += u64::from(self.memory.is_some_and(|watch| watch.exceeded()));
-        Ok(Ended {
-            exit,
-            denials: self.denials,
-            stopped_by,
-            interrupted,
-            full,
-            streams,
-            tier,
-            protections,
-            usage,
-            missing,
-            problem,
-        })
     }
 }
 
