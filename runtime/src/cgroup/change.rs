@@ -178,20 +178,14 @@ fn is_same(file: &str, wanted: &str, held: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
-
-    use super::super::tests::{Listed, may_have_none};
+    use super::super::tests::{Listed, alone, end, groups, id, unless_refused, waiting};
     use super::*;
 
     /// A cgroup v1 that only limits the number of processes; none where this host has no v1, or this user can have none.
     fn only_pids(id: &str) -> Option<Cgroup> {
         let resources = serde_json::from_str(r#"{"pids":{"limit":20}}"#).unwrap();
         let made = Cgroup::create(id, &resources, &Request::default());
-        let cgroup = match made {
-            Ok(made) => made.unwrap(),
-            Err(Error::Unavailable { .. }) if may_have_none() => return None,
-            Err(error) => panic!("{error}"),
-        };
+        let cgroup = unless_refused(made)?.unwrap();
         if cgroup.v1.is_empty() {
             cgroup.remove().unwrap();
             return None;
@@ -201,8 +195,8 @@ mod tests {
 
     #[test]
     fn a_controller_that_cannot_be_added_leaves_no_directory_that_holds_nobody() {
-        let _alone = super::super::tests::alone();
-        let id = format!("test-change-{}", std::process::id());
+        let _alone = alone();
+        let id = id();
         let Some(mut cgroup) = only_pids(&id) else {
             return;
         };
@@ -225,8 +219,8 @@ mod tests {
 
     #[test]
     fn processes_go_back_where_they_were_when_a_controller_is_taken_away_again() {
-        let _alone = super::super::tests::alone();
-        let id = format!("test-back-{}", std::process::id());
+        let _alone = alone();
+        let id = id();
         let Some(mut cgroup) = only_pids(&id) else {
             return;
         };
@@ -236,26 +230,20 @@ mod tests {
         cpu.insert(super::super::Controller::Cpu);
         legacy::add(&mut cgroup, &host, &place, cpu).unwrap();
         let added = cgroup.v1[had].1.path().to_owned();
-        let mut child = Command::new("/bin/cat")
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let of = |pid: u32| {
-            let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let (child, pid) = waiting();
+        let of_cpu = || {
             let names = |line: &&str| {
                 let names = line.split(':').nth(1).unwrap_or_default();
                 names.split(',').any(|name| name == "cpu")
             };
-            text.lines().find(names).unwrap().to_owned()
+            groups(pid).lines().find(names).unwrap().to_owned()
         };
-        let before = of(child.id());
-        let pid = i32::try_from(child.id()).unwrap();
+        let before = of_cpu();
         cgroup.join(pid).unwrap();
         legacy::take_back(&mut cgroup, &host, had, &Listed(vec![pid]));
-        let after = of(child.id());
+        let after = of_cpu();
         let (length, exists) = (cgroup.v1.len(), added.exists());
-        drop(child.stdin.take());
-        child.wait().unwrap();
+        end(child);
         cgroup.remove().unwrap();
         assert_eq!((length, exists, after), (had, false, before));
     }

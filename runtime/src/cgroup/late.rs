@@ -279,42 +279,17 @@ pub(super) fn send_home(directory: &Directory, host: &Host, tree: &impl Tree) ->
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::process::{Child, Command, Stdio};
 
     use nix::sys::signal::{Signal, kill};
     use nix::sys::wait::waitpid;
     use nix::unistd::{ForkResult, Pid, fork};
 
-    use super::super::tests::{Listed, alone, may_have_none};
+    use super::super::tests::{Listed, alone, end, groups, id, unless_refused, waiting};
     use super::*;
     use crate::stat::is_over;
 
-    /// A process that waits for the end of its input, and its number.
-    fn waiting() -> (Child, i32) {
-        let child = Command::new("/bin/cat")
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        (child, pid)
-    }
-
-    fn end(mut child: Child) {
-        drop(child.stdin.take());
-        child.wait().unwrap();
-    }
-
-    fn groups(pid: i32) -> String {
-        std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap()
-    }
-
-    /// A cgroup; none where this user of this host can have none.
     fn beside(id: &str) -> Option<Cgroup> {
-        match Cgroup::beside(id, &Request::default()) {
-            Ok(made) => Some(made),
-            Err(Error::Unavailable { .. }) if may_have_none() => None,
-            Err(error) => panic!("{error}"),
-        }
+        unless_refused(Cgroup::beside(id, &Request::default()))
     }
 
     extern "C" fn wait_for_a_signal(_: *mut libc::c_void) -> *mut libc::c_void {
@@ -349,7 +324,7 @@ mod tests {
     #[test]
     fn a_process_whose_first_thread_has_ended_is_stopped_and_comes_back_too() {
         let _alone = alone();
-        let id = format!("test-headless-{}", std::process::id());
+        let id = id();
         let Some(made) = beside(&id) else { return };
         let (child, thread) = without_first_thread();
         let own = groups(thread);
@@ -373,7 +348,7 @@ mod tests {
     #[test]
     fn what_cannot_be_moved_as_a_whole_goes_back_and_can_be_tried_again() {
         let _alone = alone();
-        let id = format!("test-late-{}", std::process::id());
+        let id = id();
         let Some(first) = beside(&id) else { return };
         let (child, pid) = waiting();
         let own = groups(std::process::id().try_into().unwrap());
@@ -394,7 +369,7 @@ mod tests {
     #[test]
     fn a_cgroup_that_others_are_in_is_not_taken() {
         let _alone = alone();
-        let id = format!("test-taken-{}", std::process::id());
+        let id = id();
         let request = Request {
             path: Some(format!("palisade-{id}").into()),
             ..Request::default()
@@ -439,7 +414,7 @@ mod tests {
     #[test]
     fn a_stranger_who_got_the_number_of_a_process_that_ended_stays_where_he_was() {
         let _alone = alone();
-        let id = format!("test-reused-{}", std::process::id());
+        let id = id();
         let Some(made) = beside(&id) else { return };
         let (stranger, number) = waiting();
         let (child, pid) = waiting();

@@ -41,7 +41,8 @@ pub(super) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn id() -> String {
+/// The name of a sandbox that no other test has.
+pub(super) fn id() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!(
         "test-{}-{}",
@@ -54,9 +55,44 @@ fn expected() -> Option<String> {
     std::env::var("PALISADE_EXPECT_CGROUP").ok()
 }
 
-/// Whether this user of this host may be without a cgroup, and nothing is tried then.
-pub(super) fn may_have_none() -> bool {
-    !geteuid().is_root() && expected().is_none()
+/// What was made; none where this user of this host can have no cgroup, and the error says what is missing.
+pub(super) fn unless_refused<T>(made: Result<T, Error>) -> Option<T> {
+    let error = match made {
+        Ok(made) => return Some(made),
+        Err(error) => error,
+    };
+    match &error {
+        Error::Unavailable { obstacles, .. } if !geteuid().is_root() && expected().is_none() => {
+            let text = error.to_string();
+            assert!(!obstacles.is_empty(), "{text}");
+            assert!(
+                text.starts_with("cannot limit ") && text.contains("/sys/fs/cgroup"),
+                "{text}"
+            );
+            None
+        }
+        _ => panic!("{error}"),
+    }
+}
+
+/// A process that waits for the end of its input, and its number.
+pub(super) fn waiting() -> (Child, i32) {
+    let child = Command::new("/bin/cat")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    (child, pid)
+}
+
+pub(super) fn end(mut child: Child) {
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+/// The cgroups of a process, as /proc tells them.
+pub(super) fn groups(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap()
 }
 
 impl Cgroup {
@@ -111,25 +147,9 @@ fn limited(json: &str) -> Option<Limited> {
     limited_at(json, &Request::default())
 }
 
-/// None where this user of this host cannot have limits, and the error says what is missing.
 fn limited_at(json: &str, request: &Request) -> Option<Limited> {
-    match Cgroup::create(&id(), &resources(json), request) {
-        Ok(cgroup) => Some(Limited(cgroup.expect("a cgroup, as there are limits"))),
-        Err(Error::Unavailable { obstacles, limits }) if may_have_none() => {
-            let text = Error::Unavailable {
-                obstacles: obstacles.clone(),
-                limits,
-            }
-            .to_string();
-            assert!(!obstacles.is_empty(), "{text}");
-            assert!(
-                text.starts_with("cannot limit ") && text.contains("/sys/fs/cgroup"),
-                "{text}"
-            );
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    let made = unless_refused(Cgroup::create(&id(), &resources(json), request))?;
+    Some(Limited(made.expect("a cgroup, as there are limits")))
 }
 
 /// A shell that runs `script` once it is in the cgroup.
@@ -290,15 +310,12 @@ fn entered(request: &Request, script: &str) -> Option<(Limited, String, Child, i
         .spawn();
     let mut child = spawned.expect("a shell");
     let pid = i32::try_from(child.id()).unwrap();
-    let made = match Cgroup::beside(&id, request) {
-        Ok(made) => Limited(made),
-        Err(Error::Unavailable { .. }) if may_have_none() => {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            return None;
-        }
-        Err(error) => panic!("{error}"),
+    let Some(made) = unless_refused(Cgroup::beside(&id, request)) else {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        return None;
     };
+    let made = Limited(made);
     made.0.surround(&Listed(vec![pid])).unwrap();
     Some((made, id, child, pid))
 }
@@ -347,7 +364,7 @@ fn what_runs_already_is_limited_where_its_configuration_says() {
     let asked = resources(r#"{"pids":{"limit":8}}"#);
     let changed = limited.0.change(&id, &asked, &request, &Listed(vec![pid]));
     let paths = paths(&limited.0);
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let groups = groups(pid);
     limited.0.thaw().unwrap();
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let code = child.wait().unwrap().code();
@@ -572,10 +589,9 @@ fn a_controller_that_was_not_delegated_is_named_with_its_cure() {
 fn what_a_record_names_is_removed_only_where_it_bears_the_sandboxs_name() {
     let _alone = alone();
     let (id, limits) = (id(), resources(r#"{"pids":{"limit":50}}"#));
-    let made = match Cgroup::create(&id, &limits, &Request::default()) {
-        Ok(made) => made.unwrap(),
-        Err(Error::Unavailable { .. }) if may_have_none() => return,
-        Err(error) => panic!("{error}"),
+    let created = Cgroup::create(&id, &limits, &Request::default());
+    let Some(made) = unless_refused(created).map(Option::unwrap) else {
+        return;
     };
     let (record, paths) = (made.record(), paths(&made));
     drop(made);
