@@ -217,16 +217,7 @@ impl<'a> Door<'a> {
         drop(stdio);
         // A caller who is gone by now is noticed next, when the command has somebody to end it.
         let _ = control::send(connection, &started.record, None);
-        let at = request
-            .timeout
-            .and_then(|limit| Instant::now().checked_add(limit));
-        Ok(Kept {
-            pid: started.pid,
-            detached: request.detached,
-            limit: at.map(|at| (at, Act::Stop(request.stop_signal, request.stop_timeout))),
-            timed_out: false,
-            ended: None,
-        })
+        Ok(Kept::new(started.pid, &request))
     }
 
     /// Until the command has ended.
@@ -399,6 +390,20 @@ struct Kept {
 }
 
 impl Kept {
+    /// The command that was asked for, from the moment it runs.
+    fn new(pid: i32, request: &JoinCommand) -> Self {
+        let at = request
+            .timeout
+            .and_then(|limit| Instant::now().checked_add(limit));
+        Self {
+            pid,
+            detached: request.detached,
+            limit: at.map(|at| (at, Act::Stop(request.stop_signal, request.stop_timeout))),
+            timed_out: false,
+            ended: None,
+        }
+    }
+
     fn reaped(&mut self, pid: i32, status: i32, usage: &libc::rusage) {
         if pid == self.pid {
             self.ended = Some((status, usage_text(usage)));
