@@ -4,38 +4,29 @@
 //! more than one), no_new_privs, and it is not dumpable. Unlike PID 1 it may allocate: its one thread is the only user
 //! of its memory.
 
+mod kept;
+mod requested;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat, openat2};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::Winsize;
 use nix::sys::signalfd::{SignalFd, siginfo};
-use nix::sys::stat::{Mode, fstat, major, minor};
-use nix::sys::statfs::fstatfs;
 use nix::sys::time::TimeSpec;
 
-use super::joined::usage_text;
-use super::request::{JoinCommand, OTHER_VERSION, OTHER_VERSION_ADVICE, Service, User};
+use self::kept::Kept;
+use self::requested::{Refusal, assume, open_terminal, prepare};
+use super::request::{JoinCommand, OTHER_VERSION, OTHER_VERSION_ADVICE, Service};
 use super::service::serve;
-use crate::Error;
 use crate::command::{self, Start};
 use crate::control::{self, Kind, Record, Step};
 use crate::failure::{Failure, Try};
-use crate::idmap::Map;
 use crate::init::{self, Inside};
-use crate::prepare::{self, Prepared, PreparedCommand, PreparedPath};
+use crate::prepare::Prepared;
 use crate::sandbox::Stdio;
-use crate::stat::parent_in;
 use crate::sys::{self, Stack};
-
-/// How long a keeper tries to end its tree.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long it waits for the end of what it has killed before it looks again.
-const ROUND_MILLISECONDS: u16 = 20;
 
 /// What PID 1 keeps for the commands that join.
 pub(crate) struct Door<'a> {
@@ -370,237 +361,6 @@ enum Event {
     Caller,
 }
 
-/// What the time limit does next.
-#[derive(Clone, Copy)]
-enum Act {
-    /// Send this signal to the command, and give it so long.
-    Stop(i32, Duration),
-    /// End its tree.
-    Kill,
-}
-
-/// A command that runs.
-struct Kept {
-    pid: i32,
-    detached: bool,
-    limit: Option<(Instant, Act)>,
-    timed_out: bool,
-    /// Its wait status and what it used.
-    ended: Option<(i32, [u8; 16])>,
-}
-
-impl Kept {
-    /// The command that was asked for, from the moment it runs.
-    fn new(pid: i32, request: &JoinCommand) -> Self {
-        let at = request
-            .timeout
-            .and_then(|limit| Instant::now().checked_add(limit));
-        Self {
-            pid,
-            detached: request.detached,
-            limit: at.map(|at| (at, Act::Stop(request.stop_signal, request.stop_timeout))),
-            timed_out: false,
-            ended: None,
-        }
-    }
-
-    fn reaped(&mut self, pid: i32, status: i32, usage: &libc::rusage) {
-        if pid == self.pid {
-            self.ended = Some((status, usage_text(usage)));
-            self.limit = None;
-        }
-    }
-
-    /// A signal for the command; what a terminal sends to its foreground group reaches the command's group.
-    fn pass_on(&self, signal: i32) {
-        match signal {
-            libc::SIGCHLD => {}
-            libc::SIGINT | libc::SIGQUIT => sys::kill(-self.pid, signal),
-            signal => sys::kill(self.pid, signal),
-        }
-    }
-
-    fn enforce(&mut self, proc: Option<BorrowedFd<'_>>, signals: &SignalFd) {
-        self.timed_out = true;
-        match self.limit.take() {
-            Some((_, Act::Stop(signal, patience))) => {
-                sys::kill(self.pid, signal);
-                let at = Instant::now().checked_add(patience);
-                self.limit = at.map(|at| (at, Act::Kill));
-            }
-            _ => self.end_all(proc, signals),
-        }
-    }
-
-    /// Ends every descendant, also those that made themselves daemons: a child that dies leaves its own children to the
-    /// keeper, which is their reaper. Only children are killed, whose process ids nobody else can have got meanwhile.
-    ///
-    /// Where that does not come to an end, as with what forks faster than it is killed, or where the children cannot be
-    /// listed, the keeper kills itself: PID 1 ends the sandbox then.
-    fn end_all(&mut self, proc: Option<BorrowedFd<'_>>, signals: &SignalFd) {
-        let give_up = Instant::now() + PATIENCE;
-        loop {
-            if self.ended.is_none() {
-                sys::kill(self.pid, libc::SIGKILL);
-            }
-            match proc.map(children) {
-                Some(Ok(children)) => {
-                    for child in children {
-                        sys::kill(child, libc::SIGKILL);
-                    }
-                }
-                Some(Err(_)) => break,
-                // Nothing tells who the others are.
-                None if self.ended.is_some() => return,
-                None => {}
-            }
-            loop {
-                match sys::wait4(-1, libc::WNOHANG) {
-                    Ok(Some((pid, status, usage))) => self.reaped(pid, status, &usage),
-                    Err(Errno::EINTR) => {}
-                    Ok(None) => break,
-                    Err(_) => return,
-                }
-            }
-            if Instant::now() >= give_up {
-                break;
-            }
-            let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-            // The end of a child is a signal; what was killed may leave children without one.
-            let _ = poll(&mut fds, PollTimeout::from(ROUND_MILLISECONDS));
-            while let Ok(Some(_)) = signals.read_signal() {}
-        }
-        sys::kill(nix::unistd::getpid().as_raw(), libc::SIGKILL);
-    }
-}
-
-/// Process ids of this process's children, from the sandbox's own procfs (proc_pid_stat(5)).
-///
-/// An error where they cannot be listed, for want of descriptors, as somebody inside can bring about (prlimit(2)).
-fn children(proc: BorrowedFd<'_>) -> nix::Result<Vec<i32>> {
-    let own = nix::unistd::getpid().as_raw();
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut entries = openat(proc, c".", flags, Mode::empty()).and_then(Dir::from_fd)?;
-    let mut found = Vec::new();
-    for entry in entries.iter() {
-        let name = entry?.file_name().to_str().map(str::parse::<i32>);
-        if let Ok(Ok(pid)) = name
-            && parent(proc, pid)? == Some(own)
-        {
-            found.push(pid);
-        }
-    }
-    Ok(found)
-}
-
-/// None for one that has ended meanwhile.
-fn parent(proc: BorrowedFd<'_>, pid: i32) -> nix::Result<Option<i32>> {
-    let path = format!("{pid}/stat");
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let file = match openat(proc, path.as_str(), flags, Mode::empty()) {
-        Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
-        file => file?,
-    };
-    let mut buffer = [0; 512];
-    match nix::unistd::read(&file, &mut buffer) {
-        Err(Errno::ESRCH) => Ok(None),
-        length => Ok(parent_in(&buffer[..length?])),
-    }
-}
-
-/// The command, with what the request does not say taken from the sandbox's first.
-fn prepare(prepared: &Prepared, request: &JoinCommand) -> Result<PreparedCommand, Refusal> {
-    let first = &prepared.command;
-    let env = request.environment(first.envp.strings());
-    let args: Vec<_> = request.args.iter().map(AsRef::as_ref).collect();
-    let (uid, gid) = match &request.user {
-        Some(user) => (user.uid, user.gid),
-        None => (first.uid, first.gid),
-    };
-    let made = || -> Result<PreparedCommand, Error> {
-        Ok(PreparedCommand {
-            uid,
-            gid,
-            cwd: match &request.cwd {
-                Some(cwd) => PreparedPath::new("working directory", cwd)?,
-                None => first.cwd.clone(),
-            },
-            terminal: request.terminal.is_some(),
-            console_size: request.terminal.map(|(rows, columns)| Winsize {
-                ws_row: rows,
-                ws_col: columns,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            }),
-            candidates: Some(prepare::candidates(&env, &args)?),
-            argv: prepare::strings("argument", &args)?,
-            envp: prepare::strings("environment variable", &env)?,
-        })
-    };
-    made().map_err(|error| Refusal::because(&error.to_string()))
-}
-
-/// Takes the command's ids, and lets go of the right to.
-fn assume(prepared: &Prepared, user: Option<&User>) -> Result<(), Refusal> {
-    let own = &prepared.identity;
-    let other =
-        user.filter(|user| (user.uid, user.gid, &user.groups) != (own.uid, own.gid, &own.groups));
-    if let Some(user) = other {
-        if !prepared.keeps_right_to_change_ids() {
-            // With one id there are no groups to choose either (user_namespaces(7)).
-            if matches!(own.map, Map::Own { .. }) && (user.uid, user.gid) == (own.uid, own.gid) {
-                return Ok(prepared.capabilities.apply(prepared.capabilities.sets)?);
-            }
-            return Err(Refusal::because(&format!(
-                "user {}:{} does not exist in this sandbox, which has the ids {}:{} alone\nleave -u out; a sandbox made with --userns range, or by root, has other users",
-                user.uid, user.gid, own.uid, own.gid
-            )));
-        }
-        let set = prepared.capabilities.with_ids(true);
-        sys::capset(set).or_fail(Step::Credentials, c"(capset)")?;
-        if !prepared.capabilities.is_empty() {
-            sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0).or_fail(Step::Credentials, c"(keepcaps)")?;
-        }
-        sys::setgroups(&user.groups)
-            .and_then(|()| sys::set_ids(user.uid, user.gid))
-            .map_err(|errno| {
-                Refusal::because(&format!(
-                    "user {}:{} of the sandbox: {}",
-                    user.uid,
-                    user.gid,
-                    errno.desc()
-                ))
-            })?;
-        // A change of ids has set it anew (prctl(2)).
-        sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).or_fail(Step::ProcessFlags, c"(dumpable)")?;
-    }
-    Ok(prepared.capabilities.apply(prepared.capabilities.sets)?)
-}
-
-/// A terminal from the sandbox's own devpts. That is still where it was mounted, as nobody inside may mount; to be sure,
-/// no link is followed and what was opened is looked at (CVE-2025-52565).
-fn open_terminal(
-    command: &PreparedCommand,
-    connection: BorrowedFd<'_>,
-) -> Result<Stdio, Failure<'static>> {
-    const DEVPTS: i64 = 0x1cd1;
-    let open = || {
-        let how = OpenHow::new()
-            .flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let master = openat2(AT_FDCWD, c"/dev/pts/ptmx", how)?;
-        let device = fstat(&master)?.st_rdev;
-        if (major(device), minor(device)) != (5, 2)
-            || fstatfs(&master)?.filesystem_type().0 != DEVPTS
-        {
-            return Err(Errno::ENOTTY);
-        }
-        init::hand_over_terminal(&master, command.console_size.as_ref(), connection)
-    };
-    let slave = open().or_fail(Step::Terminal, c"/dev/pts/ptmx")?;
-    init::thrice(slave)
-}
-
 /// How long poll(2) may wait for `at`.
 fn left(at: Instant) -> PollTimeout {
     let left = at.saturating_duration_since(Instant::now());
@@ -611,29 +371,4 @@ fn left(at: Instant) -> PollTimeout {
 
 fn number(info: &siginfo) -> i32 {
     info.ssi_signo.try_into().unwrap_or_default()
-}
-
-/// Why there is no command, as the caller is told.
-struct Refusal(Box<Record>);
-
-impl Refusal {
-    fn because(text: &str) -> Self {
-        Self(Box::new(Record::new(Kind::Refused, 0, 0, text.as_bytes())))
-    }
-}
-
-impl From<Refusal> for Record {
-    fn from(refusal: Refusal) -> Self {
-        *refusal.0
-    }
-}
-
-impl From<Failure<'_>> for Refusal {
-    fn from(failure: Failure<'_>) -> Self {
-        Self(Box::new(Record::failed(
-            failure.step,
-            failure.errno,
-            failure.subject.to_bytes(),
-        )))
-    }
 }
