@@ -79,15 +79,11 @@ impl Registries {
         let doing = ("list the tags of", name.familiar());
         let path = session.path(&format!("tags/list?n={PAGE}"));
         let ask = Ask::new(Method::GET, path, session.scope("pull"), doing);
+        let named = |tag| Name::parse(&format!("{}/{}:{tag}", name.registry, name.repository));
         let mut all = Vec::new();
         let found = pages(session, ask, |page: Tags| {
-            let tags = page.tags.unwrap_or_default();
-            room(all.len(), tags.len())?;
-            for tag in tags {
-                let text = format!("{}/{}:{tag}", name.registry, name.repository);
-                all.push(Name::parse(&text)?);
-            }
-            Ok(())
+            let tags = page.tags.unwrap_or_default().into_iter();
+            add(&mut all, tags.map(named).collect::<Result<_>>()?)
         })?;
         if !found {
             return Err(Error::NoSuchName {
@@ -113,11 +109,11 @@ impl Registries {
         let ask = Ask::new(Method::GET, path, session.scope("pull"), doing)
             .header("accept", media_type::OCI_INDEX);
         let mut all = Vec::new();
-        let take = |page: Index| gather(&mut all, page);
+        let mut take = |page: Index| add(&mut all, page.manifests.unwrap_or_default());
         // An older registry has it under a tag.
-        if !pages(session, ask, take)? {
+        if !pages(session, ask, &mut take)? {
             let (_, ask) = fallback(session, digest, "pull");
-            pages(session, ask, |page: Index| gather(&mut all, page))?;
+            pages(session, ask, take)?;
         }
         all.retain(|referrer| kind.is_none_or(|kind| referrer.artifact_type == kind));
         Ok((digest, all))
@@ -166,22 +162,15 @@ fn pages<T: DeserializeOwned>(
     ))
 }
 
-/// Adds a page of what refers to an image.
-fn gather(all: &mut Vec<Referrer>, page: Index) -> Result<()> {
-    let more = page.manifests.unwrap_or_default();
-    room(all.len(), more.len())?;
-    all.extend(more);
-    Ok(())
-}
-
-/// Fails for more entries than a list may have.
-fn room(have: usize, more: usize) -> Result<()> {
-    if have + more > MOST_ENTRIES {
+/// Adds a page to a list, and fails for more entries than a list may have.
+fn add<T>(all: &mut Vec<T>, more: Vec<T>) -> Result<()> {
+    if all.len() + more.len() > MOST_ENTRIES {
         return Err(Error::limit(
             "the length of the registry's list",
             format!("{MOST_ENTRIES} entries"),
         ));
     }
+    all.extend(more);
     Ok(())
 }
 
@@ -233,8 +222,7 @@ pub(super) fn tell_subject(
     let mut all = Vec::new();
     pages(session, ask, |mut page: Map<String, Value>| {
         if let Some(Value::Array(more)) = page.remove("manifests") {
-            room(all.len(), more.len())?;
-            all.extend(more);
+            add(&mut all, more)?;
         }
         page.append(&mut index);
         index = page;

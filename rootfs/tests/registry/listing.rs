@@ -60,7 +60,6 @@ fn a_list_without_an_end_or_with_what_is_no_tag_is_refused() {
     assert!(matches!(error, Error::Reference { .. }), "{error:?}");
 }
 
-/// An artifact that refers to an image.
 #[test]
 fn a_list_of_more_entries_than_can_be_meant_is_refused() {
     let (server, scene) = (Server::new(), Scene::new());
@@ -81,6 +80,7 @@ fn a_list_of_more_entries_than_can_be_meant_is_refused() {
     assert!(matches!(error, Error::Limit { .. }), "{error:?}");
 }
 
+/// An artifact that refers to an image.
 fn artifact(subject: Digest) -> (Vec<u8>, Value) {
     let empty = Descriptor::of("application/vnd.oci.empty.v1+json", b"{}");
     let subject = json!({"mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 7});
