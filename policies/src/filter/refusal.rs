@@ -94,22 +94,18 @@ pub fn explain(
                 "--cap-add SYS_ADMIN together with --security-opt landlock=unconfined, as Landlock refuses any change of mounts"
                     .to_owned(),
             );
-            return Some(Refusal {
-                rule,
-                remedies,
-                kernel_asks: false,
-            });
+        } else {
+            let lets_pass = |capability: &&&str| {
+                let mut kept = capabilities.to_vec();
+                kept.push((**capability).to_owned());
+                decided_by(&tables(syscalls, &kept), number, arguments).1 == Action::Allow
+            };
+            for capability in CAPABILITIES.iter().filter(lets_pass) {
+                kernel_asks = true;
+                remedies.push(format!("--cap-add {}", &capability["CAP_".len()..]));
+            }
+            remedies.push(format!("syscalls.allow = [{call:?}]"));
         }
-        let lets_pass = |capability: &&&str| {
-            let mut kept = capabilities.to_vec();
-            kept.push((**capability).to_owned());
-            decided_by(&tables(syscalls, &kept), number, arguments).1 == Action::Allow
-        };
-        for capability in CAPABILITIES.iter().filter(lets_pass) {
-            kernel_asks = true;
-            remedies.push(format!("--cap-add {}", &capability["CAP_".len()..]));
-        }
-        remedies.push(format!("syscalls.allow = [{call:?}]"));
     }
     Some(Refusal {
         rule,
