@@ -325,23 +325,17 @@ fn environment<'a>(
             "pass" => environment.pass = reader.each(key, value, pattern)?,
             "set" => {
                 for (name, value) in reader.table(key, value)? {
+                    let wrong = |why: String| {
+                        let message = format!("environment.set: {why}");
+                        reader.error(&name.span(), message, Some(reader::example(key)))
+                    };
                     if !is_variable(name.get_ref()) {
-                        let message =
-                            format!("environment.set: {:?} is no variable name", name.get_ref());
-                        return Err(reader.error(
-                            &name.span(),
-                            message,
-                            Some(reader::example(key)),
-                        ));
+                        return Err(wrong(format!("{:?} is no variable name", name.get_ref())));
                     }
                     if name.get_ref() == "LANDLOCK_ENABLED" {
-                        let message = "environment.set: LANDLOCK_ENABLED cannot be set: programs choose their own protection by it, \
-                                       so palisade tells them the truth";
-                        return Err(reader.error(
-                            &name.span(),
-                            message.to_owned(),
-                            Some(reader::example(key)),
-                        ));
+                        let why = "LANDLOCK_ENABLED cannot be set: programs choose their own protection by it, \
+                                   so palisade tells them the truth";
+                        return Err(wrong(why.to_owned()));
                     }
                     let DeValue::String(_) = value.get_ref() else {
                         return Err(reader.wrong(
@@ -406,17 +400,9 @@ fn contradictions(
             return fail("filesystem", ["deny", name], message);
         }
     }
-    for (index, mount) in files.tmpfs.iter().enumerate() {
-        if files.tmpfs[..index]
-            .iter()
-            .any(|earlier| earlier.path == mount.path)
-        {
-            return fail(
-                "filesystem",
-                ["tmpfs", "tmpfs"],
-                format!("filesystem.tmpfs: {:?} is there twice", mount.path),
-            );
-        }
+    if let Some(mount) = twice(&files.tmpfs, |mount| &mount.path) {
+        let message = format!("filesystem.tmpfs: {:?} is there twice", mount.path);
+        return fail("filesystem", ["tmpfs", "tmpfs"], message);
     }
     for (index, denied) in policy.syscalls.deny.iter().enumerate() {
         if policy.syscalls.allow.contains(&denied.name) {
@@ -437,19 +423,11 @@ fn contradictions(
             );
         }
     }
-    let io = &policy.limits.io;
-    for (index, limit) in io.iter().enumerate() {
-        if io[..index]
-            .iter()
-            .any(|earlier| earlier.device == limit.device)
-        {
-            let device = limit.device.display();
-            return fail(
-                "limits",
-                ["io", "io"],
-                format!("limits.io: {device} is there twice: give all its rates in one entry"),
-            );
-        }
+    if let Some(limit) = twice(&policy.limits.io, |limit| &limit.device) {
+        let device = limit.device.display();
+        let message =
+            format!("limits.io: {device} is there twice: give all its rates in one entry");
+        return fail("limits", ["io", "io"], message);
     }
     if policy.limits.swap.is_some() && policy.limits.memory.is_none() {
         return fail(
@@ -459,6 +437,16 @@ fn contradictions(
         );
     }
     Ok(())
+}
+
+/// The first item whose key an earlier one has.
+fn twice<T, K: PartialEq>(items: &[T], key: impl Fn(&T) -> &K) -> Option<&T> {
+    let mut numbered = items.iter().enumerate();
+    let again = numbered.find(|(index, item)| {
+        let mut earlier = items[..*index].iter();
+        earlier.any(|earlier| key(earlier) == key(item))
+    });
+    again.map(|(_, item)| item)
 }
 
 /// The first path that would be covered, or made read-only, for one process alone, with its key.
