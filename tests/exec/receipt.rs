@@ -64,23 +64,23 @@ fn a_command_that_joins_and_meets_a_limit_of_its_sandbox_ends_with_that_reason()
         // There is no control group to be had without further ado.
         return;
     }
-    let boxes = Sandboxes::new();
     let options = ["--name", "box", "--memory", "64m", "--memory-swap", "64m"];
-    boxes.detached(
-        &[&options[..], &["--pids-limit", "8"]].concat(),
-        "while :; do sleep 1000; done",
-    );
-    let path = boxes.rig.path("receipt.json");
-    let file = path.to_str().unwrap();
     for (script, reason) in [
         ("exit 3", "exit"),
         (
             "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; exit 4",
             "pids",
         ),
-        // The last: with cgroup v2 the kernel ends the whole sandbox (memory.oom.group).
         ("exec dd if=/dev/zero of=/dev/null bs=200M", "oom"),
     ] {
+        // Each has one of its own: the others' processes count in it, and at the end of memory the kernel ends all of it.
+        let boxes = Sandboxes::new();
+        boxes.detached(
+            &[&options[..], &["--pids-limit", "8"]].concat(),
+            "while :; do sleep 1000; done",
+        );
+        let path = boxes.rig.path("receipt.json");
+        let file = path.to_str().unwrap();
         let output = boxes.palisade(&["exec", "--receipt", file, "box", "sh", "-c", script]);
         assert_ne!(output.status.code(), Some(0), "{}", describe(&output));
         let receipt: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
