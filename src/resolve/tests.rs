@@ -72,6 +72,10 @@ fn image(config: ImageConfig) -> Image {
     }
 }
 
+fn request(line: &[&str], caller: &Caller) -> Result<Request, Failure> {
+    Request::new(cli::run::parse("run", line.iter().map(Into::into))?, caller)
+}
+
 fn plan_on(image: &Image, caller: &Caller, line: &[&str]) -> Result<Resolved, Failure> {
     plan_under(
         &Policy::builtin("default").unwrap(),
@@ -87,7 +91,7 @@ fn plan_under(
     caller: &Caller,
     line: &[&str],
 ) -> Result<Resolved, Failure> {
-    let request = Request::new(cli::run::parse("run", line.iter().map(Into::into))?, caller)?;
+    let request = request(line, caller)?;
     let pins = Pins::load(Path::new("/nonexistent")).unwrap();
     let policy = refine(policy, &request, &pins, &mut Vec::new())?;
     resolve(
@@ -921,8 +925,7 @@ fn no_option_widens_a_policys_processors_or_a_pinned_swap() {
     assert_eq!((cpu.quota(), cpu.period()), (Some(100_000), Some(100_000)));
     let quota = |line: &[&str], pins: &str| {
         let line = [line, &["x", "true"]].concat();
-        let request = cli::run::parse("run", line.iter().map(Into::into)).unwrap();
-        let request = Request::new(request, &ordinary()).unwrap();
+        let request = request(&line, &ordinary()).unwrap();
         let mut held = Pins::default();
         held.add(pins, "p.toml").unwrap();
         let policy = refine(&task, &request, &held, &mut Vec::new()).unwrap();
@@ -935,11 +938,7 @@ fn no_option_widens_a_policys_processors_or_a_pinned_swap() {
     assert_eq!(quota(&half, "[limits]\ncpus = 1"), (25_000, 50_000));
     assert_eq!(quota(&half, "[limits]\ncpus = 0.2"), (20_000, 100_000));
 
-    let request = cli::run::parse(
-        "run",
-        ["--memory-swap", "-1", "x", "true"].iter().map(Into::into),
-    );
-    let request = Request::new(request.unwrap(), &ordinary()).unwrap();
+    let request = request(&["--memory-swap", "-1", "x", "true"], &ordinary()).unwrap();
     // What a pin of the swap leaves, whatever was asked for.
     let resources = super::limits::resources(&request, &task).unwrap().unwrap();
     assert_eq!(resources.memory().unwrap().swap(), Some(512 << 20));
