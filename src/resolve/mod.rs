@@ -1,8 +1,8 @@
 //! From what was asked for, a policy and an image to a [`Plan`]. Nothing on the machine is changed here.
 //!
 //! To change what a sandbox is made of, open: `refine` (options over the policy), `identity` (users and id maps),
-//! `accounts` (passwd and group), `environment`, `command`, `mounts`, `host` (the image made of this machine),
-//! `limits`, `protection`.
+//! `accounts` (passwd and group), `environment`, `command`, `mounts`, `memory` (what the policy has there), `volumes`,
+//! `host` (the image made of this machine), `shared` (the tier without namespaces), `limits`, `protection`.
 
 mod accounts;
 mod command;
