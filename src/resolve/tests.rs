@@ -402,6 +402,10 @@ fn the_root_is_read_only_over_a_layer_in_memory_unless_it_shall_be_writable() {
         panic!()
     };
     assert_eq!(upper, &Upper::Directory("/d/sandboxes/x".into()));
+}
+
+#[test]
+fn a_writable_layer_in_memory_has_the_size_asked_for_and_other_memory_its_own() {
     let sized = plan(&["--storage-opt", "size=8m", "x", "true"]);
     assert_eq!(sized.spec.root().as_ref().unwrap().readonly(), Some(false));
     let Root::Overlay {
