@@ -409,8 +409,9 @@ fn whoever_is_attached_gets_the_exit_code_though_it_runs_again_by_then() {
 fn the_time_to_live_ends_and_removes_a_sandbox() {
     let boxes = Sandboxes::new();
     let id = boxes.detached(&["--ttl", "300ms"], "exec sleep 1000");
-    // Ends when its monitor does.
+    // Ends when its monitor does, or finds it gone already from among the names, and not yet from the disk.
     boxes.palisade(&["logs", "-f", &id]);
+    until_none_with(&boxes.rig.mark());
     assert!(boxes.states().is_empty());
     assert!(boxes.left().is_empty(), "{:?}", boxes.left());
 }
