@@ -13,7 +13,7 @@ use palisade_policies::{Pins, Policy, RootMode, Tier};
 use palisade_rootfs::volumes::InUse;
 use palisade_rootfs::{Image, Name, Ownership, Reference, Store};
 use palisade_runtime::{Root, Upper, terminal};
-use palisade_shim::state::Registry;
+use palisade_shim::state::{Registry, Restart};
 use palisade_shim::{Outcome, Reason, monitor, supervise};
 
 use crate::caller::Caller;
@@ -344,6 +344,10 @@ fn execute(
         let code = create::attach(request, ready, &options, keys)?;
         cidfile.keep();
         return Ok(code);
+    }
+    if request.life.restart != Restart::No && !request.quiet {
+        let text = "--restart has no effect without -d: the command is run once";
+        tell("note", &[text.to_owned()]);
     }
     if request.has_record() && resolved.plan.tier != Tier::NoNamespace {
         let (known, lock) = create::register(request, ready).map_err(recorded)?;

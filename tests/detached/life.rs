@@ -271,6 +271,25 @@ fn an_ended_sandbox_is_started_again_as_its_policy_says() {
 }
 
 #[test]
+fn a_run_in_the_foreground_says_that_it_is_not_started_again() {
+    let boxes = Sandboxes::new();
+    for name in [&["--name", "box"][..], &[]] {
+        let options = [&["run", "--restart", "always"], name].concat();
+        let image = boxes.image();
+        let output = boxes.palisade(&[&options[..], &[&image, "sh", "-c", "echo once"]].concat());
+        assert_code(&output, 0);
+        assert_eq!(text(&output.stdout), "once\n");
+        let said = text(&output.stderr);
+        assert!(said.contains("--restart") && said.contains("-d"), "{said}");
+    }
+    let image = boxes.image();
+    let line = ["run", "-d", "--restart", "always", &image, "sleep", "1000"];
+    let output = boxes.palisade(&line);
+    assert_code(&output, 0);
+    assert!(output.stderr.is_empty(), "{}", describe(&output));
+}
+
+#[test]
 fn what_is_killed_is_not_started_again_and_other_signals_change_nothing() {
     let boxes = Sandboxes::new();
     let script = "trap 'echo hup; exit 3' HUP; echo up; while :; do sleep 0.02; done";
