@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use palisade_shim::state::PASSING;
 
 use crate::caller::Caller;
 use crate::failure::{Failure, reason};
@@ -46,23 +47,16 @@ pub fn directory(option: Option<&Path>, caller: &Caller) -> Result<PathBuf, Fail
         })
 }
 
-/// What the names of directories begin with that go with their sandbox.
-const PASSING: &str = "passing-";
-
-/// The directory of one sandbox. One that goes with it (`--rm`) says so by its name, for whoever finds it after a crash.
-pub fn sandbox(data: &Path, id: &str, remove: bool) -> PathBuf {
-    let name = if remove {
-        format!("{PASSING}{id}")
-    } else {
-        id.to_owned()
-    };
-    data.join("sandboxes").join(name)
+/// The directory of a sandbox without a record. It goes with the sandbox, and says so by its name, for whoever finds it after a
+/// crash.
+pub fn sandbox(data: &Path, id: &str) -> PathBuf {
+    data.join("sandboxes").join(format!("{PASSING}{id}"))
 }
 
 /// An empty writable layer on disk.
 #[derive(Debug, Default)]
 pub struct WritableLayer {
-    /// Directories to remove with it: its own, if that goes with the sandbox, and what crashed runs left.
+    /// Directories to remove with it: its own, and what crashed runs left.
     pub remove: Vec<PathBuf>,
     /// Held as long as the directories are in use or being removed (flock(2)).
     locks: Vec<Flock<File>>,
@@ -93,11 +87,9 @@ impl WritableLayer {
         // Nobody looks for what is left while a directory is there and not yet locked.
         let making = lock(parent, FlockArg::LockShared)?;
         make(directory, 0o700)?;
-        if passing(directory) {
-            self.locks
-                .push(lock(directory, FlockArg::LockExclusiveNonblock)?);
-            self.remove.push(directory.to_owned());
-        }
+        self.locks
+            .push(lock(directory, FlockArg::LockExclusiveNonblock)?);
+        self.remove.push(directory.to_owned());
         drop(making);
         make(&directory.join("upper"), 0o755)?;
         make(&directory.join("work"), 0o755)?;
@@ -188,17 +180,16 @@ mod tests {
     #[test]
     fn what_a_crashed_run_left_is_found_once_and_what_is_in_use_or_kept_is_not() {
         let data = tempfile::tempdir().unwrap();
-        let place = |id: &str, remove| sandbox(data.path(), id, remove);
-        let kept = WritableLayer::make(&place("kept", false)).unwrap();
-        let crashed = WritableLayer::make(&place("crashed", true)).unwrap();
-        let running = WritableLayer::make(&place("running", true)).unwrap();
-        assert!(kept.remove.is_empty());
-        assert_eq!(running.remove, [place("running", true)]);
+        let place = |id: &str| sandbox(data.path(), id);
+        std::fs::create_dir_all(data.path().join("sandboxes/kept/upper")).unwrap();
+        let crashed = WritableLayer::make(&place("crashed")).unwrap();
+        let running = WritableLayer::make(&place("running")).unwrap();
+        assert_eq!(running.remove, [place("running")]);
         drop(crashed);
-        let next = WritableLayer::make(&place("next", true)).unwrap();
-        assert_eq!(next.remove, [place("next", true), place("crashed", true)]);
-        let after = WritableLayer::make(&place("after", false)).unwrap();
-        assert!(after.remove.is_empty());
-        assert!(place("after", false).join("upper").is_dir());
+        let next = WritableLayer::make(&place("next")).unwrap();
+        assert_eq!(next.remove, [place("next"), place("crashed")]);
+        let after = WritableLayer::make(&place("after")).unwrap();
+        assert_eq!(after.remove, [place("after")]);
+        assert!(place("after").join("upper").is_dir());
     }
 }

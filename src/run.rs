@@ -79,6 +79,8 @@ pub struct Ready {
     pub policy: Policy,
     /// What it runs on; none for `host`.
     pub image: Option<Image>,
+    /// Whether the sandbox gets a record, by which other commands find it.
+    pub recorded: bool,
     /// The plan.
     pub resolved: Resolved,
 }
@@ -153,20 +155,21 @@ pub fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> 
     } else {
         fresh_id()?
     };
-    let directory = if refused.is_some() {
-        // Nothing of it can outlast the run.
-        data::sandbox(&data, &id, true)
-    } else if request.has_record() {
+    // What changes an image's files on disk stays without --rm, for other commands to find.
+    let layer_stays =
+        image.is_some() && policy.filesystem.root == RootMode::Writable && !request.remove;
+    // Of one without namespaces nothing can outlast the run.
+    let recorded = refused.is_none() && (request.has_record() || layer_stays);
+    let directory = if recorded {
         Registry::new(&data).directory(&id)
     } else {
-        // Only a writable layer on disk stays without being asked for.
-        let passing = request.remove || policy.filesystem.root != RootMode::Writable;
-        data::sandbox(&data, &id, passing)
+        data::sandbox(&data, &id)
     };
     let place = Place {
         id: &id,
         directory: &directory,
         data: &data,
+        recorded,
     };
     let mut resolved = match &refused {
         None => resolve::resolve(request, &policy, source, &caller, place)?,
@@ -178,11 +181,12 @@ pub fn prepare(request: &Request, mut caller: Caller) -> Result<Ready, Failure> 
     notes.append(&mut resolved.notes);
     notes.extend(policy_within_reach(request));
     resolved.notes = notes;
-    resolved.plan.joinable = request.has_record() && refused.is_none();
+    resolved.plan.joinable = recorded;
     Ok(Ready {
         data,
         policy,
         image,
+        recorded,
         resolved,
     })
 }
@@ -349,7 +353,7 @@ fn execute(
         let text = "--restart has no effect without -d: the command is run once";
         tell("note", &[text.to_owned()]);
     }
-    if request.has_record() && resolved.plan.tier != Tier::NoNamespace {
+    if ready.recorded {
         let (known, lock) = create::register(request, ready).map_err(recorded)?;
         let registry = Registry::new(&ready.data);
         let result = monitor::attend(&registry, known, lock, &resolved.plan, &options);
@@ -375,12 +379,6 @@ fn execute(
         return Err(recorded(failure));
     }
     options.remove.append(&mut layer.remove);
-    // A layer on disk stays without --rm; volumes that nothing can name do not.
-    if let Some(directory) = resolved.volumes.home()
-        && !options.remove.iter().any(|path| path == directory)
-    {
-        options.remove.push(directory.join("volumes"));
-    }
     let result = supervise::run(&resolved.plan, &options);
     finish(request, ready, cidfile, result)
 }

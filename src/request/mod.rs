@@ -221,8 +221,8 @@ impl Request {
 }
 
 impl Request {
-    /// Whether other commands shall be able to find the sandbox. A plain run in the foreground leaves no trace, and starts
-    /// without writing one.
+    /// Whether other commands shall be able to find the sandbox, whatever it runs on. A plain run in the foreground leaves no
+    /// trace, and starts without writing one.
     pub fn has_record(&self) -> bool {
         let stays = self.life.detach || self.life.detach_keys.is_some();
         // Whoever ends it when its time is over finds it by its record.

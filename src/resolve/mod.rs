@@ -60,6 +60,8 @@ pub struct Place<'a> {
     pub directory: &'a Path,
     /// The data directory, which volumes lie below.
     pub data: &'a Path,
+    /// Whether other commands can find the sandbox.
+    pub recorded: bool,
 }
 
 /// A plan, and what the user is to know of it.

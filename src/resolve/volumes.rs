@@ -86,7 +86,7 @@ impl Volumes {
                 && identity.uid != 0,
         };
         // Nothing could name those of a sandbox without a record when it has ended.
-        let passing = request.remove || request.life.ttl.is_some() || !request.has_record();
+        let passing = request.remove || request.life.ttl.is_some() || !place.recorded;
         for mount in &request.mounts {
             if let Mount::Volume(wanted) = mount {
                 let name = wanted.name.clone();
@@ -96,7 +96,7 @@ impl Volumes {
                 all.used.push(made);
             }
         }
-        if request.has_record() {
+        if place.recorded {
             let mut declared = declared(request, config)?;
             declared.retain(|destination| !kept.contains(destination));
             for destination in declared {

@@ -271,6 +271,22 @@ fn an_ended_sandbox_is_started_again_as_its_policy_says() {
 }
 
 #[test]
+fn a_run_that_changes_its_images_files_on_disk_is_found_when_it_has_ended_unless_it_goes() {
+    let boxes = Sandboxes::new();
+    let image = boxes.image();
+    let command = [&image, "sh", "-c", "echo x >>/file; cat /file"];
+    let writable = ["run", "-u0", "--read-only=false"];
+    boxes.says(&[&writable[..], &["--rm"], &command].concat());
+    boxes.says(&["run", &image, "true"]);
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+    assert_eq!(boxes.says(&[&writable[..], &command].concat()), "x");
+    let id = boxes.says(&["ps", "-aq", "-f", "status=exited"]);
+    assert_eq!(boxes.says(&["start", "-a", &id]), "x\nx");
+    boxes.says(&["rm", &id]);
+    assert!(boxes.left().is_empty(), "{:?}", boxes.left());
+}
+
+#[test]
 fn a_run_in_the_foreground_says_that_it_is_not_started_again() {
     let boxes = Sandboxes::new();
     for name in [&["--name", "box"][..], &[]] {

@@ -99,6 +99,7 @@ fn plan_under(
             id: ID,
             directory: Path::new("/d/sandboxes/x"),
             data: Path::new("/d"),
+            recorded: request.has_record(),
         },
     )
 }
