@@ -89,6 +89,7 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         None => sys::close_all_but(&mut [control, record]),
     };
     let executed = init.prepared.command.candidates.is_some();
+    // Never returns: a stack that no door took is not freed, which could wait for a lock that nobody here will let go.
     supervise(&init, executed.then_some(command.pid), door)
 }
 

@@ -103,6 +103,7 @@ fn a_mount_within_proc_leaves_masks_in_place() {
 fn a_link_of_the_image_leads_no_mount_onto_the_sandboxs_own_proc_or_dev() {
     // With a network of its own a thread masks /proc meanwhile; with the host's, /proc is masked before other mounts.
     for options in [&[][..], &["--network", "host"]] {
+        assert_ran(&Rig::new().sh(options, "echo ran"));
         for (link, below) in [
             ("/proc", ""),
             ("/proc/sys", ""),
@@ -110,6 +111,9 @@ fn a_link_of_the_image_leads_no_mount_onto_the_sandboxs_own_proc_or_dev() {
             ("proc/keys", ""),
             ("/proc/acpi", ""),
             ("/dev", ""),
+            ("/dev/pts", ""),
+            ("/dev/pts/ptmx", ""),
+            ("/dev/mqueue", "/deep"),
             ("run/../dev", "/deep/er"),
             ("/dev/null", ""),
         ] {
@@ -120,6 +124,8 @@ fn a_link_of_the_image_leads_no_mount_onto_the_sandboxs_own_proc_or_dev() {
             let run = |option: &str, mount: &str| {
                 let output = rig.sh(&[options, &[option, mount]].concat(), "echo ran");
                 assert!(is_refused(&output), "{link}: {}", describe(&output));
+                let said = text(&output.stderr);
+                assert!(said.contains(&target), "{link}: {said}");
             };
             for source in ["workspace", "workspace/file"] {
                 run("-v", &format!("{}:{target}", rig.path(source).display()));

@@ -95,29 +95,22 @@ impl Tree<'_> {
     }
 
     /// Whether it lies in the /proc or the /dev that was made for the sandbox: where a path of the user's leads there by a
-    /// symbolic link, the image wants something in their place that the user has not asked for.
+    /// symbolic link, the image wants something in their place that the user has not asked for. /dev/shm is for everybody.
     fn is_own(&self, place: BorrowedFd<'_>) -> nix::Result<bool> {
-        let system = |path: &CStr| match self.open_without_links(path) {
-            Ok(directory) => fstat(directory).map(|status| Some(status.st_dev)),
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
-            Err(errno) => Err(errno),
-        };
-        let (at, root) = (fstat(place)?.st_dev, fstat(&self.root)?.st_dev);
-        if at == root {
+        if fstat(place)?.st_dev == fstat(&self.root)?.st_dev {
             return Ok(false);
         }
-        let own = [system(c"proc")?, system(c"dev")?];
-        // What masks a path of /proc is another file system, and may be there already.
-        Ok(own.contains(&Some(at)) || self.is_below_proc(place)?)
-    }
-
-    /// Whether the kernel's path of `place` is one below /proc of the sandbox (proc_pid_fd(5)).
-    fn is_below_proc(&self, place: BorrowedFd<'_>) -> nix::Result<bool> {
-        let mut buffers = [[0_u8; libc::PATH_MAX as usize]; 2];
+        // By the kernel's path (proc_pid_fd(5)): what masks something of /proc is another file system.
+        let mut buffers = [[0; libc::PATH_MAX as usize]; 2];
         let [root, path] = &mut buffers;
         let root = kernel_path(self.root.as_fd(), root)?;
-        let below = kernel_path(place, path)?.strip_prefix(root.strip_suffix(b"/").unwrap_or(root));
-        Ok(below.is_some_and(|below| below.starts_with(b"/proc/")))
+        let path = kernel_path(place, path)?;
+        let inside = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root));
+        let lies_in = |directory: &[u8]| {
+            let below = inside.and_then(|inside| inside.strip_prefix(directory));
+            below.is_some_and(|below| matches!(below.first(), None | Some(b'/')))
+        };
+        Ok(lies_in(b"/proc") || lies_in(b"/dev") && !lies_in(b"/dev/shm"))
     }
 
     /// Makes the directories on the way to `path`, inside the root.
