@@ -147,10 +147,19 @@ fn cut(spec: &Spec, text: &str) -> String {
 pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
-        if c.is_control() || matches!(c, '"' | '\\') {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
+        match c {
+            '"' | '\\' | '\n' | '\r' | '\t' => out.extend(c.escape_default()),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            c if c.is_ascii_control() => {
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
         }
     }
     out.push('"');
@@ -246,6 +255,11 @@ mod tests {
                 "%q %v %t",
                 vec![json!("a\"b"), json!([1, 2]), json!(true)],
                 "\"a\\\"b\" [1 2] true",
+            ),
+            (
+                "%q",
+                vec![json!("é\t\u{7}\u{1b}\u{7f}\u{85}")],
+                r#""é\t\a\x1b\x7f\u0085""#,
             ),
             (
                 "%x %X %#x %b %o",

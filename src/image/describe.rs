@@ -6,8 +6,9 @@ use palisade_rootfs::{Descriptor, Details, Name};
 use serde_json::Value;
 
 use super::{Place, failed};
-use crate::failure::{Failure, printable};
+use crate::failure::Failure;
 use crate::format::{ago, created_at, parse_time};
+use crate::run::tell;
 
 /// What docker shows where there is nothing.
 pub const NONE: &str = "<none>";
@@ -120,11 +121,12 @@ pub fn all(place: &Place) -> Result<Vec<Described>, Failure> {
             .map_or_else(|| entry.digest.to_string(), str::to_owned);
         match Described::read(place, entry) {
             Ok(image) => images.push(image),
-            Err(failure) => eprintln!(
-                "warning: {} cannot be shown: {}; palisade store check looks into it",
-                printable(&named),
-                printable(failure.message())
-            ),
+            Err(failure) => {
+                let why = failure.message();
+                let text =
+                    format!("{named} cannot be shown: {why}; palisade store check looks into it");
+                tell("warning", &[text]);
+            }
         }
     }
     images.sort_by_cached_key(|image| (std::cmp::Reverse(image.created()), image.shown()));

@@ -11,6 +11,7 @@ use super::{Place, failed, format_failure, words};
 use crate::confirm;
 use crate::failure::Failure;
 use crate::format::{Filters, Key, Takes, parse_time, size};
+use crate::run::tell;
 use crate::verb::print;
 
 const KEYS: &[Key] = &[
@@ -91,9 +92,8 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     }
     lines.push(format!("Total reclaimed space: {}\n", size(removed.bytes)));
     if removed.deferred {
-        eprintln!(
-            "warning: an image is arriving in the store: what nothing seems to need was left; prune again when it is there"
-        );
+        let text = "an image is arriving in the store: what nothing seems to need was left; prune again when it is there";
+        tell("warning", &[text.to_owned()]);
     }
     print(&lines.join("\n"))?;
     Ok(0)

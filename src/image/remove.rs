@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::ArgMatches;
-use palisade_rootfs::{Descriptor, Extent, Name, Reference};
+use palisade_rootfs::{Descriptor, Error, Extent, Name, Reference};
 use palisade_shim::state::Known;
 
 use super::describe::{Described, familiar, short};
 use super::{Place, failed, no_such, reference, words};
 use crate::failure::Failure;
+use crate::run::tell;
 use crate::verb::print;
 
 /// `rmi`, `image rm`.
@@ -18,13 +19,7 @@ pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
     let force = matches.get_flag("force");
     let (sandboxes, keep) = place.sandboxes()?;
     for text in words(matches, "IMAGE") {
-        match remove(&place, text, force, &sandboxes, &keep) {
-            Ok(text) => print(&text)?,
-            Err(failure) if force && failure.message().starts_with("no such image") => {
-                eprintln!("warning: {}", failure.message());
-            }
-            Err(failure) => return Err(failure),
-        }
+        print(&remove(&place, text, force, &sandboxes, &keep)?)?;
     }
     Ok(0)
 }
@@ -38,10 +33,13 @@ fn remove(
     keep: &BTreeSet<PathBuf>,
 ) -> Result<String, Failure> {
     let found = reference(text)?;
-    let entry = place
-        .store
-        .entry(&found, &place.platform)
-        .map_err(|error| no_such(text, &error))?;
+    let entry = match place.store.entry(&found, &place.platform) {
+        Err(error @ Error::NotInStore { .. }) if force => {
+            tell("warning", &[no_such(text, &error).message().to_owned()]);
+            return Ok(String::new());
+        }
+        entry => entry.map_err(|error| no_such(text, &error))?,
+    };
     let named = match &found {
         Reference::Registry(name) if entry.is_called(name) => Some(name),
         _ => None,

@@ -9,6 +9,7 @@ use super::progress::{Form, Show, Stream, Words};
 use super::{Ready, failed, name, open, ownership, repository, word};
 use crate::caller::Caller;
 use crate::failure::Failure;
+use crate::run::tell;
 use crate::verb::print;
 
 /// Pulls images and says what came.
@@ -45,7 +46,10 @@ fn all_tags(
         match one(matches, ready, name, platform)? {
             Ok(()) => pulled += 1,
             Err(error @ (Error::Unsupported { .. } | Error::Platform { .. })) => {
-                eprintln!("warning: {} is left out: {error}", familiar(name));
+                tell(
+                    "warning",
+                    &[format!("{} is left out: {error}", familiar(name))],
+                );
             }
             Err(error) => return Err(failed(error)),
         }
