@@ -102,7 +102,7 @@ fn a_mount_within_proc_leaves_masks_in_place() {
 #[test]
 fn a_link_of_the_image_leads_no_mount_onto_the_sandboxs_own_proc_or_dev() {
     // With a network of its own a thread masks /proc meanwhile; with the host's, /proc is masked before other mounts.
-    for options in [&[][..], &["--network", "host"]] {
+    for options in [&[][..], &["--network=host", "--best-effort"]] {
         assert_ran(&Rig::new().sh(options, "echo ran"));
         for (link, below) in [
             ("/proc", ""),
