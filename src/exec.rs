@@ -53,7 +53,6 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
         find(arguments.root.as_deref(), &arguments.sandbox, &caller).map_err(recorded_failure)?;
     let command = understand(&arguments, &entry, &caller).map_err(recorded_failure)?;
     let hand_in = |connection| hand_in(&entry, &connection);
-    let struck = || entry.struck();
     if command.detached {
         if wanted.is_asked_for() {
             return Err(Failure::new(
@@ -77,10 +76,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
             recorded(&entry, &command, arguments.interactive).map_err(recorded_failure)?;
         // Whoever wants a receipt waits for the end.
         joined::recorded(&asked::with(&wanted, facts), &plan, || {
-            joined::run(&command, arguments.interactive, &[], struck, hand_in)
+            joined::run(&command, arguments.interactive, &[], &entry, hand_in)
         })
     } else {
-        joined::run(&command, arguments.interactive, &leave, struck, hand_in)
+        joined::run(&command, arguments.interactive, &leave, &entry, hand_in)
     };
     let outcome = outcome.map_err(|error| failure(&entry, &error))?;
     let Some(outcome) = outcome else {

@@ -22,15 +22,14 @@ use crate::copies::Copies;
 use crate::outcome::{Circumstances, Limit, Outcome, classify};
 use crate::receipt::{self, Ending, Recorder};
 use crate::signals::Signals;
+use crate::state::Entry;
 use crate::stdio::{Caller, Streams, null};
 
-/// Runs `command` with the caller's standard streams until it has ended. `hand_in` gives the descriptor to whoever holds
+/// Runs `command` in the sandbox `entry` with the caller's standard streams until it has ended. `hand_in` gives the descriptor to whoever holds
 /// the sandbox, for [`Sandbox::admit`](palisade_runtime::Sandbox::admit).
 ///
 /// None where the keys `leave` were typed on its terminal: then the command goes on, and a process of this one's stays to read
 /// what it writes there. The calling process must have one thread.
-///
-/// `struck` says how often the sandbox's limits on memory and on processes have struck until now.
 ///
 /// What the command leaves in the background goes on in the sandbox. When this process is killed, the command's whole tree
 /// ends. Signals that reach it go to the command, and stay blocked afterwards.
@@ -41,7 +40,7 @@ pub fn run(
     command: &JoinCommand,
     interactive: bool,
     leave: &[u8],
-    struck: impl Fn() -> (u64, u64),
+    entry: &Entry,
     hand_in: impl FnOnce(OwnedFd) -> Result<(), Error>,
 ) -> Result<Option<Outcome>, Error> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
@@ -60,7 +59,7 @@ pub fn run(
     let (start, clock) = (SystemTime::now(), Instant::now());
     let (joined, theirs) = Joined::new(command, &streams.handed)?;
     drop(streams.handed);
-    let before = struck();
+    let before = entry.struck();
     hand_in(theirs)?;
     let mut watch = Watch {
         copies: Copies::new(caller, interactive, streams.input, streams.output).leaving(leave),
@@ -76,10 +75,14 @@ pub fn run(
     watch.copies.drain(&watch.signals)?;
     let mut usage = ended.usage;
     if ended.exit != Exit::Code(0) {
-        let after = struck();
+        let after = entry.struck();
         // The sandbox's other commands are counted there, too: one that was not killed was not killed for its memory.
         if ended.exit.status() == Exit::Signal(libc::SIGKILL).status() {
-            usage.oom_kills = after.0.saturating_sub(before.0);
+            // Where all of the sandbox was killed (memory.oom.group), its record has what nothing counts any more.
+            usage.oom_kills = match after.0.saturating_sub(before.0) {
+                0 => u64::from(entry.ended_for_memory(start)),
+                kills => kills,
+            };
         }
         usage.pids_denied = after.1.saturating_sub(before.1);
     }

@@ -9,7 +9,7 @@ use palisade_rootfs::Platform;
 use palisade_rootfs::volumes::{self, Volumes};
 use palisade_runtime::{Plan, Root};
 use palisade_shim::state::{
-    Check, Config, Healthiness, Known, Mount, Registry, State, Status, Verdict,
+    Check, Config, Exited, Healthiness, Known, Mount, Registry, State, Status, Verdict,
 };
 use palisade_shim::{Error, log};
 use serde_json::{Map, Value, json};
@@ -198,7 +198,7 @@ fn state(known: &Known, checks: &[Check]) -> Value {
         "Running": state.status.is_live(),
         "Paused": state.status == Status::Paused,
         "Restarting": state.status == Status::Restarting,
-        "OOMKilled": state.exit.as_ref().is_some_and(|exit| exit.reason == "oom"),
+        "OOMKilled": state.exit.as_ref().is_some_and(Exited::was_out_of_memory),
         "Dead": state.status == Status::Dead,
         "Pid": state.pid.unwrap_or(0),
         "ExitCode": known.exit_code(),

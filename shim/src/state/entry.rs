@@ -69,10 +69,25 @@ impl Entry {
 
     /// How many processes of it the kernel has killed for want of memory, and how many forks its limit has refused; nothing where
     /// no control group counts.
-    #[must_use]
-    pub fn struck(&self) -> (u64, u64) {
+    pub(crate) fn struck(&self) -> (u64, u64) {
         let cgroup = self.cgroup().and_then(|record| Cgroup::open(&record).ok());
         cgroup.map_or((0, 0), |cgroup| cgroup.struck())
+    }
+
+    /// Whether it ended for its memory since then, and what counted that with it. Waits for the record of an end that is under
+    /// way.
+    pub(crate) fn ended_for_memory(&self, since: SystemTime) -> bool {
+        let mut patience = Patience::default();
+        while !self.has_cgroup()
+            && let Ok(Known { state, .. }) = self.look()
+        {
+            let exit = state.exit.filter(|exit| exit.finished >= since);
+            let ends = state.status.is_live() && state.cgroup.is_some();
+            if exit.is_some() || !ends || patience.pause(self).is_err() {
+                return exit.is_some_and(|exit| exit.was_out_of_memory());
+            }
+        }
+        false
     }
 
     /// Removes the cgroup that a killed monitor left, wherever that is. What is in use then stays. For whoever has the lock: a

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::outcome::Reason;
 use crate::time::{stored, stored_option};
 
 /// What is known of a sandbox's life so far.
@@ -84,6 +85,14 @@ pub struct Exited {
     /// When.
     #[serde(with = "stored")]
     pub finished: SystemTime,
+}
+
+impl Exited {
+    /// Whether the kernel killed it, or a process of it, for want of memory.
+    #[must_use]
+    pub fn was_out_of_memory(&self) -> bool {
+        self.reason == Reason::OutOfMemory.as_str()
+    }
 }
 
 /// What the health check says.

@@ -1,11 +1,13 @@
 //! Several processes' views of the same directory, in one.
 
 use std::fs;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use oci_spec::runtime::Spec;
 
-use super::{Change, Config, Known, Limits, Lock, PASSING, Registry, Restart, State, Status};
+use super::{
+    Change, Config, Exited, Known, Limits, Lock, PASSING, Registry, Restart, State, Status,
+};
 use crate::Error;
 
 fn config(first: char, name: &str) -> Config {
@@ -142,6 +144,44 @@ fn a_running_sandbox_without_its_monitor_is_dead_unless_pid_1_wrote_its_end() {
     .unwrap();
     let ended = made.entry.look().unwrap();
     assert_eq!((ended.state.status, ended.exit_code()), (Status::Exited, 3));
+}
+
+#[test]
+fn a_sandbox_that_ends_for_its_memory_says_so_when_what_counted_is_gone() {
+    let data = tempfile::tempdir().unwrap();
+    let registry = Registry::new(data.path());
+    let (made, _lock) = create(&registry, 'a', "web").unwrap();
+    let entry = &made.entry;
+    let since = SystemTime::now();
+    let running = State {
+        status: Status::Running,
+        ..State::default()
+    };
+    entry.set_state(&running).unwrap();
+    assert!(!entry.ended_for_memory(since), "nothing counted");
+    let counted = State {
+        cgroup: Some(format!("0\t/sys/fs/cgroup/gone/palisade-{}\t", entry.id)),
+        ..running
+    };
+    for (reason, expected) in [("signal", false), ("oom", true)] {
+        entry.set_state(&counted).unwrap();
+        let ended = State {
+            status: Status::Exited,
+            exit: Some(Exited {
+                code: 137,
+                reason: reason.into(),
+                finished: SystemTime::now(),
+            }),
+            ..State::default()
+        };
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| entry.ended_for_memory(since));
+            entry.set_state(&ended).unwrap();
+            assert_eq!(asked.join().unwrap(), expected, "{reason}");
+        });
+    }
+    let later = since + Duration::from_secs(1000);
+    assert!(!entry.ended_for_memory(later), "an end before");
 }
 
 #[test]
