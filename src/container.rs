@@ -8,7 +8,7 @@ use palisade_shim::state::Status;
 
 use crate::failure::Failure;
 use crate::selection::Selection;
-use crate::verb::print;
+use crate::verb::{complain, print};
 use crate::{confirm, format, sandboxes};
 
 /// The arguments of the verb that `container …` stands for, its name first; none where it has no shorter name.
@@ -68,7 +68,7 @@ fn prune(matches: &ArgMatches) -> Result<u8, Failure> {
             Ok(()) => {}
             Err(failure) => {
                 code = failure.code();
-                sandboxes::complain(&failure);
+                complain(&failure);
                 continue;
             }
         }

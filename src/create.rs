@@ -10,9 +10,9 @@ use crate::caller::Caller;
 use crate::cli::{self, render};
 use crate::failure::Failure;
 use crate::request::Request;
-use crate::run::{Cidfile, Ready, prepare, tell};
+use crate::run::{Cidfile, Ready, prepare};
 use crate::sandboxes;
-use crate::verb::print;
+use crate::verb::{print, tell};
 use crate::{attach, diagnosis, dry_run, record, volume};
 
 /// Makes a sandbox without starting it and prints its id.

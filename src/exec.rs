@@ -20,8 +20,8 @@ use crate::cli::render;
 use crate::failure::Failure;
 use crate::receipt::asked;
 use crate::request::{Receipt, environment, text};
-use crate::verb::print;
-use crate::{data, run, sandboxes};
+use crate::verb::{complain, print};
+use crate::{data, sandboxes, verb};
 
 /// How long a command has between the stop signal and SIGKILL, as docker gives it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -88,7 +88,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     };
     tell(&outcome, command.timeout);
     for problem in &outcome.problems {
-        sandboxes::complain(&sandboxes::failure(problem));
+        complain(&sandboxes::failure(problem));
     }
     Ok(outcome.code)
 }
@@ -103,7 +103,7 @@ fn of_failure(wanted: &Receipt, sandbox: &OsStr, start: SystemTime, failure: Fai
         let request = asked::with(wanted, facts);
         let written = receipt::failed(&request, start, failure.code(), failure.message());
         if let Err(problem) = written {
-            sandboxes::complain(&sandboxes::failure(&problem));
+            complain(&sandboxes::failure(&problem));
         }
     }
     failure
@@ -329,5 +329,5 @@ fn tell(outcome: &Outcome, limit: Option<Duration>) {
         }
         _ => return,
     };
-    run::tell("note", &[text]);
+    verb::tell("note", &[text]);
 }

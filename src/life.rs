@@ -11,8 +11,8 @@ use palisade_shim::{Error, supervise};
 use crate::attach;
 use crate::failure::Failure;
 use crate::request;
-use crate::run::tell;
 use crate::sandboxes::{self, ask_to_stop, claim, connect, each, failure, named, registry};
+use crate::verb::{complain, tell};
 
 /// `palisade start`.
 pub fn start(matches: &ArgMatches) -> Result<u8, Failure> {
@@ -99,7 +99,7 @@ pub fn stop(matches: &ArgMatches) -> Result<u8, Failure> {
             Err(error) => {
                 let failure = failure(&error);
                 code = failure.code();
-                sandboxes::complain(&failure);
+                complain(&failure);
             }
         }
     }

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::failure::{Failure, printable};
 use crate::format::{self, Listing, Row};
-use crate::sandboxes::{complain, failure, registry};
+use crate::sandboxes::{failure, registry};
 use crate::selection::Selection;
-use crate::verb::print;
+use crate::verb::{complain, print};
 
 const LISTING: Listing = Listing {
     headings: &[

@@ -19,13 +19,13 @@ use palisade_shim::{Outcome, Reason, monitor, supervise};
 use crate::caller::Caller;
 use crate::cli::{self, render};
 use crate::data::WritableLayer;
-use crate::failure::{Failure, printable, reason};
+use crate::failure::{Failure, reason};
 use crate::queue::{self, Slot};
 use crate::receipt::asked;
 use crate::registry::pull::{self, When};
 use crate::request::{Mount, Request, Userns};
 use crate::resolve::{self, Place, Resolved, Source, host::HostTree};
-use crate::verb::print;
+use crate::verb::{print, tell};
 use crate::{create, data, diagnosis, dry_run, explain, policy, volume};
 
 /// Runs a command in a new sandbox and returns its exit code.
@@ -541,11 +541,4 @@ pub fn fresh_id() -> Result<String, Failure> {
         let _ = write!(id, "{byte:02x}");
     }
     Ok(id)
-}
-
-/// Lines on standard error; a closed one is no failure.
-pub fn tell(kind: &str, lines: &[String]) {
-    for line in lines {
-        let _ = std::io::stderr().write_all(format!("{kind}: {}\n", printable(line)).as_bytes());
-    }
 }

@@ -10,7 +10,7 @@ use palisade_shim::state::{Entry, Known, Lock, Patience, Registry};
 
 use crate::caller::Caller;
 use crate::failure::Failure;
-use crate::verb::print;
+use crate::verb::{complain, print};
 use crate::{data, volume};
 
 /// docker's exit code where a verb fails on a sandbox.
@@ -58,12 +58,6 @@ pub fn each(
         }
     }
     Ok(code)
-}
-
-/// Writes a failure to standard error; a closed one leaves the exit code to tell.
-pub fn complain(failure: &Failure) {
-    use std::io::Write;
-    let _ = std::io::stderr().write_all(failure.render().as_bytes());
 }
 
 /// A connection to the monitor of a sandbox that somebody watches; none where nobody does.

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::failure::{Failure, printable, reason};
 use crate::format::{Listing, Row, binary_size, size};
-use crate::run;
-use crate::sandboxes::{complain, failure, named, registry};
+use crate::sandboxes::{failure, named, registry};
+use crate::verb::{self, complain};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -148,7 +148,7 @@ fn tell(known: &[Known], now: &HashMap<String, Sample>) {
         "without a control group the figures are sums over processes, and BLOCK I/O is not counted: {}",
         summed.join(", ")
     );
-    run::tell("note", &[text]);
+    verb::tell("note", &[text]);
 }
 
 /// The word that a sandbox was asked for by, which docker shows as its container.

@@ -16,8 +16,8 @@ use palisade_shim::state::{Change, Config, Entry, Registry, Restart};
 use crate::failure::Failure;
 use crate::request::{self, Limits, Pids, Swap, TypedLimits};
 use crate::resolve::limits::{PERIOD, asked_quota, microseconds, signed};
-use crate::run::tell;
 use crate::sandboxes::{connect, each, failure, named, registry};
+use crate::verb::tell;
 use crate::{policy, record};
 
 /// Changes each sandbox, whether it runs or not.

@@ -9,7 +9,7 @@ use clap::{ArgMatches, Command};
 use crate::cli::{
     control, life as cli, look, receipt as receipt_cli, registry as registry_cli, render,
 };
-use crate::failure::{EXIT_PALISADE, Failure, reason};
+use crate::failure::{EXIT_PALISADE, Failure, printable, reason};
 use crate::image;
 use crate::registry::{login, pull, push};
 use crate::{attach, create, doctor, exec, life, logs, manual, policy, ps, receipt, run, volume};
@@ -76,8 +76,7 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
         }
     };
     result.unwrap_or_else(|failure: Failure| {
-        // A closed standard error leaves the exit code to tell.
-        let _ = std::io::stderr().write_all(failure.render().as_bytes());
+        complain(&failure);
         failure.code()
     })
 }
@@ -158,6 +157,18 @@ pub fn print(text: &str) -> Result<(), Failure> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Lines on standard error; a closed one is no failure.
+pub fn tell(kind: &str, lines: &[String]) {
+    for line in lines {
+        let _ = std::io::stderr().write_all(format!("{kind}: {}\n", printable(line)).as_bytes());
+    }
+}
+
+/// Writes a failure to standard error; a closed one leaves the exit code to tell.
+pub fn complain(failure: &Failure) {
+    let _ = std::io::stderr().write_all(failure.render().as_bytes());
 }
 
 #[cfg(test)]

@@ -12,9 +12,8 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::failure::{Failure, reason};
-use crate::run::tell;
 use crate::sandboxes::{failure, registry};
-use crate::verb::print;
+use crate::verb::{print, tell};
 use unit::{Machine, Wishes};
 
 /// What systemd knows (systemd.service(5)).

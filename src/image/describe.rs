@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Place, failed};
 use crate::failure::Failure;
 use crate::format::{ago, created_at, parse_time};
-use crate::run::tell;
+use crate::verb::tell;
 
 /// What docker shows where there is nothing.
 pub const NONE: &str = "<none>";

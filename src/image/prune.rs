@@ -11,8 +11,7 @@ use super::{Place, failed, format_failure, words};
 use crate::confirm;
 use crate::failure::Failure;
 use crate::format::{Filters, Key, Takes, parse_time, size};
-use crate::run::tell;
-use crate::verb::print;
+use crate::verb::{print, tell};
 
 const KEYS: &[Key] = &[
     Key::new("until", Takes::Text),

@@ -10,8 +10,7 @@ use palisade_shim::state::Known;
 use super::describe::{Described, familiar, short};
 use super::{Place, failed, no_such, reference, words};
 use crate::failure::Failure;
-use crate::run::tell;
-use crate::verb::print;
+use crate::verb::{print, tell};
 
 /// `rmi`, `image rm`.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {

@@ -17,8 +17,8 @@ use serde_json::{Map, Value, json};
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::format::{inspected, rfc3339};
-use crate::sandboxes::{complain, failure, registry};
-use crate::verb::print;
+use crate::sandboxes::{failure, registry};
+use crate::verb::{complain, print};
 use crate::{image, volume};
 
 mod host_config;

@@ -11,8 +11,7 @@ use super::interrupt::stoppable;
 use super::{failed, open, word};
 use crate::caller::Caller;
 use crate::failure::{Failure, reason};
-use crate::run::tell;
-use crate::verb::print;
+use crate::verb::{print, tell};
 
 /// The longest password or token that is read, in bytes.
 const LONGEST: u64 = 64 << 10;

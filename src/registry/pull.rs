@@ -9,8 +9,7 @@ use super::progress::{Form, Show, Stream, Words};
 use super::{Ready, failed, name, open, ownership, repository, word};
 use crate::caller::Caller;
 use crate::failure::Failure;
-use crate::run::tell;
-use crate::verb::print;
+use crate::verb::{print, tell};
 
 /// Pulls images and says what came.
 pub fn main(matches: &ArgMatches) -> Result<u8, Failure> {
